@@ -1,0 +1,3 @@
+//! Durable POST beside a bare axum handler, in one run.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! hooksink: arguments, telemetry, configuration, build, serve, drain.
+
+fn main() {}

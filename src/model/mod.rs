@@ -1,0 +1,62 @@
+//! Typed models of what arrives and of what sinks read. Total: what does not fit a model becomes
+//! [`Payload::Unrecognized`], never an error, and fields no model names stand under `extra`.
+//!
+//! All take an item's JSON after [`crate::json::repair`], and none does I/O or reads a clock.
+
+mod attachment;
+mod fields;
+pub mod meta;
+mod text;
+pub mod webex_connect;
+mod zone;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+pub use attachment::{Attachment, AttachmentType, Coordinates, Product, Template};
+pub use fields::Fields;
+pub use text::{parse_time, scalar_text};
+pub use zone::Zone;
+
+/// Fields that no model names, with their values as sent.
+pub type Extra = serde_json::Map<String, serde_json::Value>;
+
+/// The typed payload of an event: `data` of its CloudEvent.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Payload {
+    /// `webex_connect.delivery_notification`
+    DeliveryNotification(Box<webex_connect::DeliveryNotification>),
+    /// `webex_connect.message`, `.postback` and `.event`
+    ConnectEvent(Box<webex_connect::ConnectEvent>),
+    /// `meta.message_echo`
+    MessageEcho(Box<meta::MessageEcho>),
+    /// `meta.message`
+    Message(Box<meta::Message>),
+    /// `meta.message_edit`
+    MessageEdit(Box<meta::MessageEdit>),
+    /// `meta.reaction`
+    Reaction(Box<meta::Reaction>),
+    /// `meta.delivery`
+    Delivery(Box<meta::Delivery>),
+    /// `meta.read`
+    Read(Box<meta::Read>),
+    /// `meta.postback`
+    Postback(Box<meta::Postback>),
+    /// Every other Meta kind.
+    MetaFields(Box<meta::MetaFields>),
+    /// `webex_connect.unrecognized`: authentic JSON that is nothing known.
+    Unrecognized(Unrecognized),
+    /// A body that is not JSON: it leaves as `data_base64`.
+    #[schemars(skip)]
+    Opaque,
+}
+
+/// Authentic JSON that is nothing known.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Unrecognized {
+    /// The JSON as sent.
+    #[schemars(with = "serde_json::Value")]
+    pub fields: Box<RawValue>,
+}

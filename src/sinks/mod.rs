@@ -1,0 +1,98 @@
+//! Sinks: where events go. One file a sink; all sit the exam of `tests/it/sink_conformance.rs`.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::event::Event;
+
+/// An error of any kind.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A target of events.
+///
+/// The dispatcher calls [`deliver`](Sink::deliver) with events of several people, each person's in the order they were
+/// stored, never in two calls at once for one person. It decides about waiting, trying again and giving up.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// Delivers events; `Ok` means that the target has all of them, durably as far as it can. It may be called again
+    /// with the same events, after a failure or a crash; each keeps its id.
+    ///
+    /// The future may be dropped when it takes longer than [`Limits::timeout`] or when hooksink stops.
+    async fn deliver(&self, events: &[Event]) -> Result<(), Undelivered>;
+
+    /// Events and bytes a call, calls at once, time a call.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
+
+    /// Reopens files (SIGHUP).
+    async fn reopen(&self) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    /// Called once when hooksink stops, after the last `deliver`.
+    async fn close(&self) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+/// What the dispatcher keeps to when it calls a sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Events a call.
+    pub max_events: usize,
+    /// Raw bytes of the events of a call, but for a single larger event.
+    pub max_bytes: usize,
+    /// Calls at once.
+    pub concurrency: usize,
+    /// The longest a call may take; it counts as failed then.
+    pub timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_events: 100, max_bytes: 4 * 1024 * 1024, concurrency: 1, timeout: Duration::from_secs(30) }
+    }
+}
+
+/// A call that did not deliver everything.
+#[derive(Debug, thiserror::Error)]
+#[error("{delivered} delivered, then: {cause}")]
+pub struct Undelivered {
+    /// Events from the front that got through.
+    pub delivered: usize,
+    /// Whether the next event alone caused the failure.
+    pub blame: Blame,
+    /// Why.
+    #[source]
+    pub cause: SinkError,
+}
+
+/// Who caused a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The first event that was not delivered.
+    Event,
+    /// It cannot be told.
+    Unknown,
+}
+
+/// Why a sink did not deliver. The texts go to logs and dead letters: no payload, person or secret may be in them.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// It may work later.
+    #[error("{source}")]
+    Transient {
+        /// Not before this time has passed, says the target.
+        retry_after: Option<Duration>,
+        /// Why.
+        source: BoxError,
+    },
+    /// The target will not have it.
+    #[error("{source}")]
+    Permanent {
+        /// Why.
+        source: BoxError,
+    },
+}
