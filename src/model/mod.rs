@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-pub use attachment::{Attachment, AttachmentType, Coordinates, Product, Template};
+pub use attachment::{Attachment, AttachmentType, Button, Coordinates, Product, Template, TemplateElement};
 pub use fields::Fields;
 pub use text::{parse_time, scalar_text};
 pub use zone::Zone;
