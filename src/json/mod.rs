@@ -2,11 +2,20 @@
 
 mod compact;
 mod repair;
+mod scan;
+
+use serde_json::value::RawValue;
 
 pub use compact::compact;
 pub use repair::repair;
+pub use scan::{each_field, each_item, scalar};
 
 /// Whether these bytes are one JSON text (RFC 8259), however deeply nested and whatever its escapes stand for.
 pub fn is_json(bytes: &[u8]) -> bool {
-    serde_json::from_slice::<&serde_json::value::RawValue>(bytes).is_ok()
+    serde_json::from_slice::<&RawValue>(bytes).is_ok()
+}
+
+/// JSON to be written as it is, white space outside strings taken out; none if it is not JSON. However deeply nested.
+pub fn verbatim(json: &str) -> Option<Box<RawValue>> {
+    RawValue::from_string(String::from_utf8(compact(json.as_bytes())).ok()?).ok()
 }

@@ -1,9 +1,10 @@
 //! Values that senders write in several ways, as text or time.
 
-use chrono::{DateTime, Datelike, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, Datelike, NaiveDateTime, Offset, SecondsFormat, TimeDelta, TimeZone, Utc};
+use serde::Serializer;
 use serde_json::Value;
 
-use super::Zone;
+use super::{Fields, Zone};
 
 /// A scalar as text: a string as it is, a number digit for digit, a boolean by its name. Null, empty strings, arrays
 /// and objects are none.
@@ -26,6 +27,21 @@ pub fn parse_time(text: &str, zone: Zone) -> Option<DateTime<Utc>> {
         with_zone(text).or_else(|| without_zone(text, zone))
     }?;
     (0..=9999).contains(&time.year()).then_some(time)
+}
+
+/// Takes a time out of a field. One that cannot be read stays in.
+pub fn take_time(fields: &mut Fields, name: &str) -> Option<DateTime<Utc>> {
+    let time = parse_time(&scalar_text(fields.peek(name)?)?, Zone::UTC)?;
+    fields.value(name);
+    Some(time)
+}
+
+/// RFC 3339 in UTC with milliseconds, as all times leave.
+pub fn serialize_time<S: Serializer>(time: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => serializer.serialize_some(&time.to_rfc3339_opts(SecondsFormat::Millis, true)),
+        None => serializer.serialize_none(),
+    }
 }
 
 /// Epoch seconds or milliseconds; 0 says that there is no time.
@@ -81,7 +97,6 @@ fn resolve<Z: TimeZone>(local: NaiveDateTime, zone: Z) -> Option<DateTime<Utc>> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chrono::SecondsFormat;
 
     fn time(text: &str, zone: &str) -> String {
         parse_time(text, zone.parse().unwrap())

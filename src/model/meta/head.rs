@@ -1,0 +1,205 @@
+use std::borrow::Cow;
+
+use crate::json::{each_field, scalar};
+
+/// What must be known of an item when it is received. A look at the item's top, without building anything, so that it
+/// costs little and fails never.
+#[derive(Debug, Clone, Default)]
+pub struct Head<'a> {
+    /// Which event it is; none if nothing that Meta is known to send is in it.
+    pub event: Option<EventKey>,
+    /// `sender.id`, digit for digit.
+    pub sender_id: Option<Cow<'a, str>>,
+    /// `recipient.id`, digit for digit.
+    pub recipient_id: Option<Cow<'a, str>>,
+    /// `timestamp`, as it stands in the JSON.
+    pub timestamp: Option<&'a str>,
+    /// `field` of an item of `changes`, if there is a `value` beside it or not.
+    pub field: Option<Cow<'a, str>>,
+    /// Whether there is a `value`.
+    pub has_value: bool,
+}
+
+/// Which event an item is. Where an item has keys of several, the first of this order counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EventKey {
+    /// `message` with `is_echo`.
+    MessageEcho,
+    /// `message`.
+    Message,
+    /// `message_edit`.
+    MessageEdit,
+    /// `reaction`.
+    Reaction,
+    /// `postback`.
+    Postback,
+    /// `delivery`.
+    Delivery,
+    /// `read`.
+    Read,
+    /// `referral`.
+    Referral,
+    /// `optin`.
+    Optin,
+    /// `account_linking`.
+    AccountLinking,
+    /// `pass_thread_control`, `take_thread_control`, `request_thread_control`, `app_roles`.
+    Handover,
+    /// Any other that Meta is known to send.
+    Other,
+}
+
+impl EventKey {
+    /// The event that an item with this field is. Those with a model of their own must be objects.
+    fn of(name: &str, value: &str) -> Option<Self> {
+        let modelled = match name {
+            "message" => Some(if is_echo(value) { Self::MessageEcho } else { Self::Message }),
+            "message_edit" => Some(Self::MessageEdit),
+            "reaction" => Some(Self::Reaction),
+            "postback" => Some(Self::Postback),
+            "delivery" => Some(Self::Delivery),
+            "read" => Some(Self::Read),
+            _ => None,
+        };
+        if modelled.is_some() {
+            return modelled.filter(|_| value.starts_with('{'));
+        }
+        match name {
+            _ if value == "null" => None,
+            "referral" => Some(Self::Referral),
+            "optin" => Some(Self::Optin),
+            "account_linking" => Some(Self::AccountLinking),
+            "pass_thread_control" | "take_thread_control" | "request_thread_control" | "app_roles" => {
+                Some(Self::Handover)
+            }
+            "policy_enforcement" | "policy-enforcement" | "game_play" | "response_feedback" | "messaging_feedback"
+            | "order" | "message_request" => Some(Self::Other),
+            _ => None,
+        }
+    }
+}
+
+fn is_echo(message: &str) -> bool {
+    let mut echo = false;
+    each_field(message, |name, value| {
+        if name == "is_echo" {
+            echo = scalar(value).is_some_and(|truth| matches!(&*truth, "true" | "True" | "TRUE" | "1"));
+        }
+    });
+    echo
+}
+
+fn id(side: &str) -> Option<Cow<'_, str>> {
+    let mut id = None;
+    each_field(side, |name, value| {
+        if name == "id" {
+            id = scalar(value);
+        }
+    });
+    id
+}
+
+impl<'a> Head<'a> {
+    /// A look at this item; none if it is no object. Of a key that occurs twice the last counts, as in a JSON parser.
+    pub fn of(item: &'a str) -> Option<Self> {
+        let mut head = Self::default();
+        let object = each_field(item, |name, value| match name {
+            "sender" => head.sender_id = id(value),
+            "recipient" => head.recipient_id = id(value),
+            "timestamp" => head.timestamp = Some(value),
+            "field" => head.field = scalar(value),
+            "value" => head.has_value = true,
+            _ => {
+                if let Some(event) = EventKey::of(name, value) {
+                    head.event = Some(head.event.map_or(event, |first| first.min(event)));
+                }
+            }
+        });
+        object.then_some(head)
+    }
+
+    /// Whether the item has a `timestamp` that is a number other than 0 or a non-empty string: a time of its own,
+    /// readable or not, which is the same in every copy of it.
+    pub fn has_own_time(&self) -> bool {
+        match self.timestamp {
+            None => false,
+            Some(json) if json.starts_with('"') => json != "\"\"",
+            Some(json) => json.parse::<f64>().is_ok_and(|number| number != 0.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(item: &str) -> Option<EventKey> {
+        Head::of(item)?.event
+    }
+
+    #[test]
+    fn the_event_is_told_by_its_key() {
+        for (item, expected) in [
+            (r#"{"message":{"is_echo":true}}"#, Some(EventKey::MessageEcho)),
+            (r#"{"message":{"is_echo":"true"}}"#, Some(EventKey::MessageEcho)),
+            (r#"{"message":{"is_echo":1}}"#, Some(EventKey::MessageEcho)),
+            (r#"{"message":{"is_echo":false}}"#, Some(EventKey::Message)),
+            (r#"{"message":{}}"#, Some(EventKey::Message)),
+            (r#"{"message":"TEST_MESSAGE"}"#, None),
+            (r#"{"message":null,"read":{}}"#, Some(EventKey::Read)),
+            (r#"{"read":[]}"#, None),
+            (r#"{"referral":{},"postback":{}}"#, Some(EventKey::Postback)),
+            (r#"{"optin":{"user_ref":"r"}}"#, Some(EventKey::Optin)),
+            (r#"{"app_roles":{"1":["primary_receiver"]}}"#, Some(EventKey::Handover)),
+            (r#"{"message_request":"accept"}"#, Some(EventKey::Other)),
+            (r#"{"policy-enforcement":{}}"#, Some(EventKey::Other)),
+            (r#"{"game_play":null}"#, None),
+            (r#"{"brand_new":{}}"#, None),
+            ("{}", None),
+            ("[]", None),
+            ("null", None),
+        ] {
+            assert_eq!(event(item), expected, "{item}");
+        }
+    }
+
+    #[test]
+    fn a_time_of_its_own() {
+        for (item, expected) in [
+            (r#"{"timestamp":1457764197627}"#, true),
+            (r#"{"timestamp":-1}"#, true),
+            (r#"{"timestamp":"0"}"#, true),
+            (r#"{"timestamp":"yesterday"}"#, true),
+            (r#"{"timestamp":0}"#, false),
+            (r#"{"timestamp":0.0e5}"#, false),
+            (r#"{"timestamp":""}"#, false),
+            (r#"{"timestamp":null}"#, false),
+            (r#"{"timestamp":{}}"#, false),
+            (r#"{"timestamp":true}"#, false),
+            ("{}", false),
+        ] {
+            assert_eq!(Head::of(item).unwrap().has_own_time(), expected, "{item}");
+        }
+    }
+
+    #[test]
+    fn the_person_is_the_side_that_is_not_the_page() {
+        for (item, entry, page, person) in [
+            (r#"{"sender":{"id":"P"},"recipient":{"id":"U"},"message":{"is_echo":true}}"#, Some("P"), "P", "U"),
+            (r#"{"sender":{"id":"P"},"recipient":{"id":"U"},"message":{"is_echo":true}}"#, Some("0"), "P", "U"),
+            (r#"{"sender":{"id":"U"},"recipient":{"id":"P"},"message":{}}"#, Some("P"), "P", "U"),
+            (r#"{"sender":{"id":"U"},"recipient":{"id":"P"},"message":{}}"#, None, "P", "U"),
+            (r#"{"sender":{"id":"P"},"recipient":{"id":"U"},"reaction":{}}"#, Some("P"), "P", "U"),
+            (r#"{"sender":{"id":123456789012345678},"recipient":{"id":9}}"#, Some("9"), "9", "123456789012345678"),
+            (r#"{"sender":{"user_ref":"r"},"recipient":{"id":"P"},"optin":{}}"#, Some("P"), "P", ""),
+            (r#"{"recipient":{"id":"P"},"app_roles":{}}"#, Some("P"), "P", ""),
+            (r#"{"message":{}}"#, Some("P"), "P", ""),
+            (r#"{"sender":{"id":"P"},"recipient":{"id":"P"},"message":{}}"#, Some("P"), "P", ""),
+            ("{}", None, "", ""),
+        ] {
+            let head = Head::of(item).unwrap();
+            let (is_page, is_person) = head.sides(entry);
+            assert_eq!((is_page.unwrap_or(""), is_person.unwrap_or("")), (page, person), "{item}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{EventKey, Head};
+use crate::json;
+use crate::model::{Extra, Fields, Zone, parse_time, serialize_time};
+
+/// What every event of Meta has.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+pub struct Item {
+    /// page, instagram, whatsapp_business_account…: `object` of the envelope.
+    pub object: Option<String>,
+    /// The page: sender of an echo, else recipient, else the id of the entry.
+    pub page_id: Option<String>,
+    /// `sender.id`.
+    pub sender_id: Option<String>,
+    /// `recipient.id`.
+    pub recipient_id: Option<String>,
+    /// When it happened. A time that cannot be read stays in `extra`.
+    #[serde(serialize_with = "serialize_time")]
+    #[schemars(with = "Option<DateTime<Utc>>")]
+    pub timestamp: Option<DateTime<Utc>>,
+    /// Whether it came through `standby`: another app owns the thread.
+    pub standby: bool,
+    /// Everything that no model names, as sent and where it stood: what is left of `message` stands under `message`.
+    pub extra: Extra,
+}
+
+/// What stood around an item in its envelope.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Surroundings<'a> {
+    /// `object`.
+    pub object: Option<&'a str>,
+    /// `entry[].id`.
+    pub entry_id: Option<&'a str>,
+    /// Whether the item stood in `standby`.
+    pub standby: bool,
+}
+
+impl Item {
+    /// What a look at the item tells.
+    pub fn new(head: &Head<'_>, around: Surroundings<'_>) -> Self {
+        let (page, _) = head.sides(around.entry_id);
+        Self {
+            object: around.object.map(str::to_owned),
+            page_id: page.map(str::to_owned),
+            sender_id: head.sender_id.as_deref().map(str::to_owned),
+            recipient_id: head.recipient_id.as_deref().map(str::to_owned),
+            timestamp: head.time(),
+            standby: around.standby,
+            extra: Extra::new(),
+        }
+    }
+
+    /// The item with its fields, those taken out that it names.
+    pub(super) fn take(json: &str, around: Surroundings<'_>) -> Option<(Self, Fields)> {
+        let mut fields = Fields::new(serde_json::from_str(json).ok()?);
+        let item = Self::new(&Head::of(json)?, around);
+        for (name, id) in [("sender", &item.sender_id), ("recipient", &item.recipient_id)] {
+            if id.is_some()
+                && let Some(mut side) = fields.object(name)
+            {
+                side.value("id");
+                fields.put_rest(name, side);
+            }
+        }
+        if item.timestamp.is_some() {
+            fields.value("timestamp");
+        }
+        Some((item, fields))
+    }
+}
+
+impl Head<'_> {
+    /// The page, and the person on the other side.
+    pub fn sides<'s>(&'s self, entry_id: Option<&'s str>) -> (Option<&'s str>, Option<&'s str>) {
+        let (sender, recipient) = (self.sender_id.as_deref(), self.recipient_id.as_deref());
+        // The page may be the sender of more than echoes: its id is that of the entry.
+        let sent_by_page = self.event == Some(EventKey::MessageEcho)
+            || (sender.is_some() && sender == entry_id && recipient != entry_id);
+        let (page, person) = if sent_by_page { (sender, recipient) } else { (recipient, sender) };
+        let page = page.or(entry_id);
+        (page, person.filter(|person| Some(*person) != page))
+    }
+
+    /// When it happened, if it says so readably.
+    pub fn time(&self) -> Option<DateTime<Utc>> {
+        parse_time(&json::scalar(self.timestamp?)?, Zone::UTC)
+    }
+}

@@ -1,0 +1,80 @@
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Item, Surroundings};
+use crate::model::{Attachment, Extra, Fields};
+
+/// A message that the page received. Sender's page: Meta, "messages",
+/// developers.facebook.com/docs/messenger-platform/reference/webhook-events/messages.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+pub struct Message {
+    /// What every event has.
+    #[serde(flatten)]
+    pub item: Item,
+    /// Its id, opaque and case-sensitive. A deletion, an edit and reactions carry the same.
+    pub mid: Option<String>,
+    /// Its text.
+    pub text: Option<String>,
+    /// Its attachments, in their order.
+    pub attachments: Vec<Attachment>,
+    /// What it answers.
+    pub reply_to: Option<ReplyTo>,
+    /// Whether it was unsent.
+    pub is_deleted: Option<bool>,
+    /// The quick reply that the person chose.
+    pub quick_reply: Option<QuickReply>,
+}
+
+/// What a message answers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+pub struct ReplyTo {
+    /// The message.
+    pub mid: Option<String>,
+    /// Whether its own sender answers it.
+    pub is_self_reply: Option<bool>,
+    /// Everything else as sent, such as the `story` of Instagram.
+    pub extra: Extra,
+}
+
+/// A chosen quick reply.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+pub struct QuickReply {
+    /// What the sender of the quick reply gave it.
+    pub payload: Option<String>,
+    /// Everything else as sent.
+    pub extra: Extra,
+}
+
+impl Message {
+    /// The typed view of an item with a `message`; none if it cannot be built, as with nesting beyond 128 levels.
+    pub fn from_json(json: &str, around: Surroundings<'_>) -> Option<Self> {
+        let (mut item, mut fields) = Item::take(json, around)?;
+        let mut message = fields.object("message").unwrap_or_default();
+        message.truth("is_echo");
+        let typed = Self {
+            mid: message.text("mid"),
+            text: message.text("text"),
+            attachments: attachments(&mut message),
+            reply_to: ReplyTo::take(&mut message),
+            is_deleted: message.truth("is_deleted"),
+            quick_reply: message
+                .object("quick_reply")
+                .map(|mut reply| QuickReply { payload: reply.text("payload"), extra: reply.into_extra() }),
+            item: Item::default(),
+        };
+        fields.put_rest("message", message);
+        item.extra = fields.into_extra();
+        Some(Self { item, ..typed })
+    }
+}
+
+impl ReplyTo {
+    pub(super) fn take(message: &mut Fields) -> Option<Self> {
+        let mut reply = message.object("reply_to")?;
+        Some(Self { mid: reply.text("mid"), is_self_reply: reply.truth("is_self_reply"), extra: reply.into_extra() })
+    }
+}
+
+pub(super) fn attachments(message: &mut Fields) -> Vec<Attachment> {
+    message.array("attachments").unwrap_or_default().into_iter().map(Attachment::from_json).collect()
+}

@@ -1,0 +1,36 @@
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Item, Surroundings};
+
+/// A message that the person edited. Sender's page: Meta, "message_edits",
+/// developers.facebook.com/docs/messenger-platform/reference/webhook-events/message-edits.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+pub struct MessageEdit {
+    /// What every event has.
+    #[serde(flatten)]
+    pub item: Item,
+    /// The message.
+    pub mid: Option<String>,
+    /// Its new text.
+    pub text: Option<String>,
+    /// The how manyth edit it is.
+    pub num_edit: Option<i64>,
+}
+
+impl MessageEdit {
+    /// The typed view of an item with a `message_edit`; none if it cannot be built, as with nesting beyond 128 levels.
+    pub fn from_json(json: &str, around: Surroundings<'_>) -> Option<Self> {
+        let (mut item, mut fields) = Item::take(json, around)?;
+        let mut message_edit = fields.object("message_edit").unwrap_or_default();
+        let typed = Self {
+            mid: message_edit.text("mid"),
+            text: message_edit.text("text"),
+            num_edit: message_edit.integer("num_edit"),
+            item: Item::default(),
+        };
+        fields.put_rest("message_edit", message_edit);
+        item.extra = fields.into_extra();
+        Some(Self { item, ..typed })
+    }
+}

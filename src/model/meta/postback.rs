@@ -1,0 +1,40 @@
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Item, Surroundings};
+
+/// The person pressed a button, Get Started or a menu entry. Sender's page: Meta, "messaging_postbacks",
+/// developers.facebook.com/docs/messenger-platform/reference/webhook-events/messaging_postbacks.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+pub struct Postback {
+    /// What every event has.
+    #[serde(flatten)]
+    pub item: Item,
+    /// The message with the button.
+    pub mid: Option<String>,
+    /// What stands on the button.
+    pub title: Option<String>,
+    /// What the button was given.
+    pub payload: Option<String>,
+    /// Where the person came from, as sent.
+    pub referral: Option<Value>,
+}
+
+impl Postback {
+    /// The typed view of an item with a `postback`; none if it cannot be built, as with nesting beyond 128 levels.
+    pub fn from_json(json: &str, around: Surroundings<'_>) -> Option<Self> {
+        let (mut item, mut fields) = Item::take(json, around)?;
+        let mut postback = fields.object("postback").unwrap_or_default();
+        let typed = Self {
+            mid: postback.text("mid"),
+            title: postback.text("title"),
+            payload: postback.text("payload"),
+            referral: postback.value("referral").filter(|referral| !referral.is_null()),
+            item: Item::default(),
+        };
+        fields.put_rest("postback", postback);
+        item.extra = fields.into_extra();
+        Some(Self { item, ..typed })
+    }
+}

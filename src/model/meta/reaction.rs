@@ -1,0 +1,39 @@
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Item, Surroundings};
+
+/// A reaction to a message, or its removal. Sender's page: Meta, "message_reactions",
+/// developers.facebook.com/docs/messenger-platform/reference/webhook-events/message-reactions.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+pub struct Reaction {
+    /// What every event has.
+    #[serde(flatten)]
+    pub item: Item,
+    /// The message.
+    pub mid: Option<String>,
+    /// react or unreact.
+    pub action: Option<String>,
+    /// smile, angry, sad, wow, love, like, dislike, other: an open set.
+    pub reaction: Option<String>,
+    /// The emoji.
+    pub emoji: Option<String>,
+}
+
+impl Reaction {
+    /// The typed view of an item with a `reaction`; none if it cannot be built, as with nesting beyond 128 levels.
+    pub fn from_json(json: &str, around: Surroundings<'_>) -> Option<Self> {
+        let (mut item, mut fields) = Item::take(json, around)?;
+        let mut reaction = fields.object("reaction").unwrap_or_default();
+        let typed = Self {
+            mid: reaction.text("mid"),
+            action: reaction.text("action"),
+            reaction: reaction.text("reaction"),
+            emoji: reaction.text("emoji"),
+            item: Item::default(),
+        };
+        fields.put_rest("reaction", reaction);
+        item.extra = fields.into_extra();
+        Some(Self { item, ..typed })
+    }
+}
