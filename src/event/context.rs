@@ -120,6 +120,13 @@ impl fmt::Debug for Context {
     }
 }
 
+impl Arrival {
+    /// Whether the body came with a Content-Encoding: it is never decompressed, and kept as a body that is not JSON.
+    pub fn is_encoded(&self) -> bool {
+        self.content_encoding.as_deref().is_some_and(|encoding| !encoding.trim().eq_ignore_ascii_case("identity"))
+    }
+}
+
 impl fmt::Debug for Arrival {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Arrival")
