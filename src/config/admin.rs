@@ -1,5 +1,7 @@
 use std::net::SocketAddr;
 
+use super::reader::Section;
+use super::{secrets, values};
 use crate::secret::Secrets;
 
 /// `[admin]`: health, metrics and the API.
@@ -11,4 +13,23 @@ pub struct AdminConfig {
     pub token: Secrets,
     /// Hosts a request may name, beside the listen address.
     pub hosts: Vec<String>,
+}
+
+impl AdminConfig {
+    pub(super) fn read(mut section: Section<'_>) -> Option<Self> {
+        let listen = section.required("listen", values::address);
+        let token = section.secrets("token", secrets::header_value);
+        let hosts = section.required("hosts", values::texts);
+        if let Some(listen) = listen
+            && !listen.ip().is_loopback()
+            && !section.has("token")
+        {
+            section.error(
+                "token",
+                format!("this must be set, since {listen} can be reached from other machines (or listen on 127.0.0.1)"),
+            );
+        }
+        section.finish();
+        Some(Self { listen: listen?, token, hosts: hosts? })
+    }
 }

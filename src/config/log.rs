@@ -1,8 +1,8 @@
-use serde::Deserialize;
+use super::reader::{Given, Section};
+use super::values;
 
 /// `[log]`: diagnostics on stderr.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub struct LogConfig {
     /// Text or JSON.
     pub format: LogFormat,
@@ -11,11 +11,30 @@ pub struct LogConfig {
 }
 
 /// The form of diagnostics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// A readable line.
     Text,
     /// A JSON object a line.
     Json,
+}
+
+impl LogConfig {
+    pub(super) fn read(mut section: Section<'_>) -> Option<Self> {
+        let format = section
+            .required("format", |given| values::choice(given, &[("text", LogFormat::Text), ("json", LogFormat::Json)]));
+        let level = section.required("level", level);
+        section.finish();
+        Some(Self { format: format?, level: level? })
+    }
+}
+
+fn level(given: &Given<'_>) -> Result<String, String> {
+    let text = values::text(given)?;
+    match text.parse::<tracing_subscriber::filter::EnvFilter>() {
+        Ok(_) => Ok(text),
+        Err(_) => Err(format!(
+            "{text:?} is no level; write \"error\", \"warn\", \"info\", \"debug\" or \"trace\", or a filter like \"info,hooksink::dispatch=debug\""
+        )),
+    }
 }

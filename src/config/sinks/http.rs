@@ -1,0 +1,205 @@
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use ::http::HeaderName;
+use reqwest::Url;
+use toml::Value;
+
+use super::super::reader::{Given, Section};
+use super::super::secrets;
+use super::super::units::{duration, size};
+use super::super::values::{self, number};
+use crate::secret::Secrets;
+
+/// `type = "http"`: POST to a URL.
+#[derive(Debug, Clone)]
+pub struct HttpSinkConfig {
+    /// `url`
+    pub url: String,
+    /// `format`
+    pub format: HttpFormat,
+    /// `include_raw`: the raw JSON under `data.raw`.
+    pub include_raw: bool,
+    /// `signing_secret`: Standard Webhooks secrets; all sign.
+    pub signing_secret: Secrets,
+    /// `headers`: sent with each request; values may be secret.
+    pub headers: Vec<(HeaderName, Secrets)>,
+    /// `basic`: `user:password`.
+    pub basic: Secrets,
+    /// `bearer`: a token.
+    pub bearer: Secrets,
+    /// `gzip`: whether bodies are compressed.
+    pub gzip: bool,
+    /// `connect_timeout`
+    pub connect_timeout: Duration,
+    /// `timeout`: for a whole request.
+    pub timeout: Duration,
+    /// `concurrency`: requests at once.
+    pub concurrency: usize,
+    /// `batch_events`: events a request with `format = "cloudevents_batch"`.
+    pub batch_events: usize,
+    /// `batch_bytes`: raw bytes a request.
+    pub batch_bytes: u64,
+    /// `permanent_statuses`: statuses that mean the target will never have the event.
+    pub permanent_statuses: Vec<u16>,
+}
+
+/// What a request of the `http` sink carries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HttpFormat {
+    /// One CloudEvent, structured (`application/cloudevents+json`).
+    #[default]
+    Cloudevents,
+    /// Several (`application/cloudevents-batch+json`).
+    CloudeventsBatch,
+    /// One event's raw JSON.
+    Raw,
+}
+
+/// Client errors, but for those that are mostly a misconfiguration (401, 403, 404, 410) or a matter of time (408, 425,
+/// 429).
+const PERMANENT: [RangeInclusive<u16>; 5] = [400..=400, 402..=402, 405..=407, 409..=409, 411..=424];
+const PERMANENT_TOO: [RangeInclusive<u16>; 2] = [426..=428, 430..=499];
+
+impl HttpSinkConfig {
+    pub(super) fn read(section: &mut Section<'_>) -> Option<Self> {
+        let url = section.required("url", url);
+        let format = section.or("format", http_format, HttpFormat::default());
+        let include_raw = section.or("include_raw", values::boolean, false);
+        if include_raw && format == HttpFormat::Raw {
+            section
+                .error("include_raw", "this has no meaning with format = \"raw\", which is nothing but the raw JSON");
+        }
+        let signing_secret = section.secrets("signing_secret", signing_secret);
+        let basic = section.secrets("basic", secrets::basic);
+        let bearer = section.secrets("bearer", secrets::header_value);
+        let headers = headers(section);
+        let authorizations = [
+            ("basic", section.has("basic")),
+            ("bearer", section.has("bearer")),
+            ("headers.authorization", headers.iter().any(|(name, _)| *name == ::http::header::AUTHORIZATION)),
+        ];
+        if authorizations.iter().filter(|(_, given)| *given).count() > 1 {
+            let names: Vec<_> = authorizations.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
+            section.error("", format!("{} each make an Authorization header; keep one of them", names.join(" and ")));
+        }
+        let gzip = section.or("gzip", values::boolean, false);
+        let connect_timeout = section.or("connect_timeout", duration, Duration::from_secs(5));
+        let timeout = section.or("timeout", duration, Duration::from_secs(10));
+        if connect_timeout > timeout {
+            section.error("timeout", format!("this must not be shorter than connect_timeout ({connect_timeout:?})"));
+        }
+        let concurrency = section.or("concurrency", number::<_, 1, 1_024>, 4);
+        let batch_events = section.or("batch_events", number::<_, 1, 100_000>, 100);
+        let batch_bytes = section.or("batch_bytes", size, 1 << 20);
+        let permanent = PERMANENT.into_iter().chain(PERMANENT_TOO).flatten().collect();
+        let permanent_statuses = section.or("permanent_statuses", statuses, permanent);
+        Some(Self {
+            url: url?,
+            format,
+            include_raw,
+            signing_secret,
+            headers,
+            basic,
+            bearer,
+            gzip,
+            connect_timeout,
+            timeout,
+            concurrency,
+            batch_events,
+            batch_bytes,
+            permanent_statuses,
+        })
+    }
+}
+
+/// The errors do not repeat the URL, since people put secrets into them.
+fn url(given: &Given<'_>) -> Result<String, String> {
+    let text = values::text(given)?;
+    let url =
+        Url::parse(&text).map_err(|error| format!("this is no URL: {error}; write it like \"https://host/path\""))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("this must begin with http:// or https://, not {}:", url.scheme()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("user and password do not belong in the URL; use basic".into());
+    }
+    if url.fragment().is_some() {
+        return Err("what follows # in a URL is never sent; leave it out".into());
+    }
+    Ok(text)
+}
+
+fn http_format(given: &Given<'_>) -> Result<HttpFormat, String> {
+    values::choice(
+        given,
+        &[
+            ("cloudevents", HttpFormat::Cloudevents),
+            ("cloudevents_batch", HttpFormat::CloudeventsBatch),
+            ("raw", HttpFormat::Raw),
+        ],
+    )
+}
+
+/// A Standard Webhooks secret: `whsec_` and Base64, or any text.
+fn signing_secret(bytes: &[u8]) -> Result<(), &'static str> {
+    use base64::Engine as _;
+    match bytes.strip_prefix(b"whsec_") {
+        Some(encoded) if base64::engine::general_purpose::STANDARD.decode(encoded).is_err() => {
+            Err("what follows whsec_ is not Base64")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Headers that are hooksink's own, or the connection's.
+const OWN_HEADERS: [&str; 9] = [
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "connection",
+    "host",
+    "transfer-encoding",
+    "webhook-id",
+    "webhook-signature",
+    "webhook-timestamp",
+];
+
+fn headers(section: &mut Section<'_>) -> Vec<(HeaderName, Secrets)> {
+    let table = section.section("headers");
+    let mut headers = Vec::new();
+    for (name, value) in table.entries() {
+        let lower = name.to_lowercase();
+        match lower.parse::<HeaderName>() {
+            Err(_) => table.error(name, "this is no name of a header"),
+            Ok(_) if OWN_HEADERS.contains(&lower.as_str()) => {
+                table.error(name, "this header is set by hooksink itself");
+            }
+            Ok(header) if matches!(value, Value::Array(_)) => {
+                table.error(name, format!("{header} takes one value, and no list"));
+            }
+            Ok(header) => headers.push((header, table.secret_value(name, value, secrets::header_value))),
+        }
+    }
+    headers
+}
+
+/// `[400, 404]`, or with ranges: `["400-499"]`.
+fn statuses(given: &Given<'_>) -> Result<Vec<u16>, String> {
+    let ranges = values::list(given, |given| {
+        let wrong = || "this must be a status from 300 to 599, or a range like \"400-403\"".to_owned();
+        let range = match (given.value, given.text()) {
+            (Value::Integer(status), _) => u16::try_from(*status).map(|status| status..=status).map_err(|_| wrong())?,
+            (_, Some(text)) => {
+                let (first, last) = text.split_once('-').unwrap_or((text, text));
+                match (first.trim().parse(), last.trim().parse()) {
+                    (Ok(first), Ok(last)) => first..=last,
+                    _ => return Err(wrong()),
+                }
+            }
+            _ => return Err(wrong()),
+        };
+        if range.is_empty() || *range.start() < 300 || *range.end() > 599 { Err(wrong()) } else { Ok(range) }
+    })?;
+    Ok(ranges.into_iter().flatten().collect())
+}
