@@ -1,1 +1,19 @@
-//! Stub of `http`.
+//! The public door: a listener with a bound on everything, and the way of a request from its first byte to its answer.
+//!
+//! Reading order: [`listener`] takes connections, `public` leads a request through `body`, authentication, splitting and
+//! the journal to an `outcome`, `answer` writes it down, `request_log` says and counts what happened.
+
+mod answer;
+mod body;
+mod client_address;
+mod file_limit;
+pub mod listener;
+mod outcome;
+mod public;
+mod request_log;
+mod write_timeout;
+
+pub use client_address::ClientAddress;
+pub use file_limit::raise_fd_limit;
+pub use listener::Listener;
+pub use public::{Public, public_router};

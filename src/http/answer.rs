@@ -1,0 +1,131 @@
+//! Answers: short, of our own words, and the same for the same outcome.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue, StatusCode};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::outcome::Outcome;
+
+/// The methods of webhooks.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST");
+
+/// Seconds after which a sender may try again. Neither sender is documented to look at it; proxies and others do.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
+
+/// An answer before it is written.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) outcome: Outcome,
+    detail: Option<&'static str>,
+    content: Content,
+}
+
+#[derive(Debug)]
+enum Content {
+    Empty,
+    Counts { accepted: usize, duplicates: usize },
+    Challenge(Vec<u8>),
+    Problem { challenges: Vec<&'static str> },
+}
+
+impl Answer {
+    /// 200 to a POST: so many of its events are new, so many the journal held already.
+    pub(super) fn accepted(accepted: usize, duplicates: usize) -> Self {
+        Self { outcome: Outcome::Accepted, detail: None, content: Content::Counts { accepted, duplicates } }
+    }
+
+    /// 200 with nothing in it.
+    pub(super) fn empty() -> Self {
+        Self { outcome: Outcome::Handshake, detail: None, content: Content::Empty }
+    }
+
+    /// 200 with exactly these bytes, which someone else chose.
+    pub(super) fn challenge(bytes: Vec<u8>) -> Self {
+        Self { outcome: Outcome::Handshake, detail: None, content: Content::Challenge(bytes) }
+    }
+
+    /// 401 with these values for `WWW-Authenticate`.
+    pub(super) fn unauthorized(challenges: Vec<&'static str>) -> Self {
+        Self { outcome: Outcome::Unauthorized, detail: None, content: Content::Problem { challenges } }
+    }
+
+    /// The same with words of its own.
+    pub(super) fn saying(self, detail: &'static str) -> Self {
+        Self { detail: Some(detail), ..self }
+    }
+
+    /// The answer with its `x-request-id`.
+    pub(super) fn into_response(self, request_id: Uuid) -> Response {
+        let status = self.outcome.status();
+        let detail = self.detail.unwrap_or_else(|| self.outcome.detail());
+        let mut response = match self.content {
+            Content::Empty => Response::new(Body::empty()),
+            Content::Counts { accepted, duplicates } => {
+                let body = format!("{{\"accepted\":{accepted},\"duplicates\":{duplicates}}}");
+                with_type(Body::from(body), HeaderValue::from_static("application/json"))
+            }
+            Content::Challenge(bytes) => {
+                let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+                let mut response = with_type(Body::from(bytes), plain);
+                // Whoever asks chooses the text: no browser may take it for a page, and no cache may keep it.
+                let headers = response.headers_mut();
+                headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+                headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                response
+            }
+            Content::Problem { challenges } => {
+                let mut response = problem(status, detail);
+                for challenge in challenges {
+                    response.headers_mut().append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+                }
+                response
+            }
+        };
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        match self.outcome {
+            Outcome::MethodNotAllowed => _ = headers.insert(ALLOW, METHODS),
+            // The next try shall find another process.
+            Outcome::Draining => _ = headers.insert(CONNECTION, HeaderValue::from_static("close")),
+            _ => {}
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        let mut text = Uuid::encode_buffer();
+        let request_id = HeaderValue::from_str(request_id.hyphenated().encode_lower(&mut text));
+        headers.insert(HeaderName::from_static("x-request-id"), request_id.expect("a UUID is ASCII"));
+        response
+    }
+}
+
+impl From<Outcome> for Answer {
+    /// The answer to a request that is not served.
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, detail: None, content: Content::Problem { challenges: Vec::new() } }
+    }
+}
+
+fn with_type(body: Body, content_type: HeaderValue) -> Response {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
+/// An error as RFC 9457 has it; `type` is `about:blank`, which says that there is no more to it than the status.
+fn problem(status: StatusCode, detail: &'static str) -> Response {
+    #[derive(Serialize)]
+    struct Problem {
+        r#type: &'static str,
+        title: &'static str,
+        status: u16,
+        detail: &'static str,
+    }
+    let title = status.canonical_reason().unwrap_or("Error");
+    let problem = Problem { r#type: "about:blank", title, status: status.as_u16(), detail };
+    let body = serde_json::to_vec(&problem).expect("strings and a number always serialise");
+    with_type(Body::from(body), HeaderValue::from_static("application/problem+json"))
+}

@@ -1,0 +1,231 @@
+//! The way of a request: what it is asked in which order, and by whom it is answered. The order is that of the table in
+//! the README: 404, 405, busy or draining 503, 413, 401, empty or unreadable 400, journal 503, 200.
+
+use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{ConnectInfo, Path, Request, State};
+use axum::response::Response;
+use axum::routing::any;
+use chrono::Utc;
+use futures_util::FutureExt as _;
+use http::Method;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::answer::Answer;
+use super::body::{self, Budget};
+use super::client_address::ClientAddress;
+use super::outcome::Outcome;
+use super::request_log::RequestLog;
+use crate::auth::{Received, Refusal, Verified};
+use crate::config::ServerConfig;
+use crate::event::{Kind, Record};
+use crate::journal::{Journal, JournalError};
+use crate::metrics::Metrics;
+use crate::sources::{Handshake, Source, Sources, Split};
+
+/// Bodies larger than this are authenticated and split on a thread of their own: it takes long enough to hold up others.
+const LARGE_BODY: usize = 256 * 1024;
+
+/// The public door's state: everything that a request needs, and the bounds on all of them together.
+pub struct Public {
+    sources: Arc<Sources>,
+    journal: Arc<dyn Journal>,
+    metrics: Arc<Metrics>,
+    client_address: ClientAddress,
+    prefix: String,
+    body_read_timeout: Duration,
+    ack_timeout: Duration,
+    in_flight: Semaphore,
+    buffered: Arc<Budget>,
+    draining: AtomicBool,
+}
+
+impl Public {
+    /// A door to this journal for these sources.
+    pub fn new(sources: Arc<Sources>, journal: Arc<dyn Journal>, metrics: Arc<Metrics>, config: &ServerConfig) -> Self {
+        let trusted_proxies = config.trusted_proxies.clone();
+        Self {
+            sources,
+            journal,
+            metrics,
+            client_address: ClientAddress::new(config.client_address_header, trusted_proxies),
+            prefix: config.public_url_prefix.trim_end_matches('/').to_owned(),
+            body_read_timeout: config.body_read_timeout,
+            ack_timeout: config.ack_timeout,
+            in_flight: Semaphore::new(config.max_in_flight.min(Semaphore::MAX_PERMITS)),
+            buffered: Budget::new(usize::try_from(config.max_buffered).unwrap_or(usize::MAX)),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on requests are answered 503; those under way go on.
+    pub fn start_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Leads a request to its answer, and tells of it.
+    async fn handle(&self, source: Option<&Arc<dyn Source>>, peer: IpAddr, request: Request) -> Response {
+        let request_id = Uuid::now_v7();
+        let name = source.map(|source| source.name().clone());
+        let mut log =
+            RequestLog::begin(self.metrics.clone(), request_id, name, request.method().clone(), request.uri().path());
+        let answer = match source {
+            Some(source) => {
+                let answer = self.answer(source, peer, request, request_id, &mut log);
+                // What a panic leaves behind is only the log line, which is whole at every step.
+                AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| Outcome::Failed.into())
+            }
+            None => Outcome::NotFound.into(),
+        };
+        log.finish(answer.outcome);
+        answer.into_response(request_id)
+    }
+
+    /// The answer to a request at a source's path.
+    async fn answer(
+        &self,
+        source: &Arc<dyn Source>,
+        peer: IpAddr,
+        request: Request,
+        request_id: Uuid,
+        log: &mut RequestLog,
+    ) -> Answer {
+        if ![Method::HEAD, Method::GET, Method::POST].contains(request.method()) {
+            return Outcome::MethodNotAllowed.into();
+        }
+        if self.draining.load(Ordering::Relaxed) {
+            return Outcome::Draining.into();
+        }
+        let Ok(_slot) = self.in_flight.try_acquire() else { return Outcome::Busy.into() };
+        match *request.method() {
+            Method::HEAD => Answer::empty(),
+            Method::GET => handshake(source.handshake(request.uri().query().unwrap_or_default())),
+            _ => self.receive(source, peer, request, request_id, log).await.unwrap_or_else(|answer| answer),
+        }
+    }
+
+    /// A POST: read, authenticate, split, append.
+    async fn receive(
+        &self,
+        source: &Arc<dyn Source>,
+        peer: IpAddr,
+        request: Request,
+        request_id: Uuid,
+        log: &mut RequestLog,
+    ) -> Result<Answer, Answer> {
+        if self.buffered.is_exhausted() {
+            return Err(Outcome::Busy.into());
+        }
+        let (parts, body) = request.into_parts();
+        let body = body::read(body, source.max_body(), self.body_read_timeout, &self.buffered).await?;
+        log.body(body.len());
+        let received = Received {
+            client_address: self.client_address.resolve(peer, &parts.headers),
+            headers: parts.headers,
+            query: parts.uri.query().unwrap_or_default().to_owned(),
+            body,
+            request_id: request_id.to_string(),
+        };
+        let (verified, split) = judge(source, received).await.map_err(|refusal| {
+            log.because(refusal);
+            Answer::unauthorized(source.challenges())
+        })?;
+        log.proven(verified.arrival());
+        let split = match split {
+            Some(split) if split.json || verified.proven_by_secret() => split,
+            Some(_) => return Err(Outcome::NotJson.into()),
+            None => return Err(Outcome::EmptyBody.into()),
+        };
+        // The records hold their slices of the body. Nothing of the rest is needed while the journal works.
+        drop(verified);
+        self.append(split.records, log).await?;
+        let (accepted, duplicates) = log.counts();
+        Ok(Answer::accepted(accepted, duplicates))
+    }
+
+    /// Has the journal store the records. It goes on with that when we stop waiting, because it is slow or because the
+    /// client is gone and this future with it: that is [`Journal::append`]'s own promise.
+    async fn append(&self, records: Vec<Record>, log: &mut RequestLog) -> Result<(), Outcome> {
+        let kinds: Vec<Kind> = records.iter().map(|record| record.kind).collect();
+        let asked = Instant::now();
+        let answer = timeout(self.ack_timeout, self.journal.append(records)).await;
+        log.journal(asked.elapsed());
+        let appended = answer.map_err(|_| Outcome::AckTimeout)?.map_err(|error| {
+            log.because(&error);
+            match error {
+                JournalError::Busy => Outcome::JournalBusy,
+                JournalError::Full(_) => Outcome::JournalFull,
+                JournalError::Unavailable(_) | JournalError::Closed | JournalError::Refused(_) => {
+                    Outcome::JournalUnavailable
+                }
+            }
+        })?;
+        log.appended(kinds.into_iter().zip(appended));
+        Ok(())
+    }
+}
+
+/// Authenticates, then splits; without a split where there is nothing in the body.
+fn judge_here(source: &dyn Source, received: Received) -> Result<(Verified, Option<Split>), Refusal> {
+    let verified = source.authenticate(received)?;
+    let split = (!verified.body().is_empty()).then(|| source.split(&verified, Utc::now()));
+    Ok((verified, split))
+}
+
+/// The same, elsewhere where the body is large.
+async fn judge(source: &Arc<dyn Source>, received: Received) -> Result<(Verified, Option<Split>), Refusal> {
+    if received.body.len() <= LARGE_BODY {
+        return judge_here(&**source, received);
+    }
+    let source = source.clone();
+    let judged = spawn_blocking(move || judge_here(&*source, received)).await;
+    // It is never cancelled, and its panic is ours to pass on to who catches ours.
+    judged.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}
+
+/// The answer to a GET.
+fn handshake(handshake: Handshake) -> Answer {
+    match handshake {
+        Handshake::Empty => Answer::empty(),
+        Handshake::Challenge(bytes) => Answer::challenge(bytes),
+        Handshake::Forbidden => Outcome::HandshakeRefused.into(),
+        Handshake::Incomplete(missing) => Answer::from(Outcome::HandshakeIncomplete).saying(missing),
+    }
+}
+
+/// The routes of the public listener: `{public_url_prefix}/webhooks/{source}`, with or without a slash behind it.
+pub fn public_router(public: Arc<Public>) -> Router {
+    let path = format!("{}/webhooks/{{source}}", public.prefix);
+    Router::new()
+        .route(&path, any(at_a_source))
+        .route(&format!("{path}/"), any(at_a_source))
+        .fallback(elsewhere)
+        .with_state(public)
+}
+
+async fn at_a_source(
+    State(public): State<Arc<Public>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    name: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
+    let source = name.ok().and_then(|Path(name)| public.sources.get(&name));
+    public.handle(source, peer.ip(), request).await
+}
+
+async fn elsewhere(
+    State(public): State<Arc<Public>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
+    public.handle(None, peer.ip(), request).await
+}
