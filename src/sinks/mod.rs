@@ -1,13 +1,67 @@
 //! Sinks: where events go. One file a sink; all sit the exam of `tests/it/sink_conformance.rs`.
+//!
+//! A sink of your own implements [`Sink`] and is passed to the application by name:
+//! ```
+//! use std::sync::Mutex;
+//!
+//! use async_trait::async_trait;
+//! use hooksink::event::{Event, Format};
+//! use hooksink::sinks::{Blame, Sink, SinkError, Undelivered};
+//!
+//! /// Keeps CloudEvents in memory, as long as there is room.
+//! struct Shelf {
+//!     events: Mutex<Vec<Vec<u8>>>,
+//!     room: usize,
+//! }
+//!
+//! #[async_trait]
+//! impl Sink for Shelf {
+//!     async fn deliver(&self, events: &[Event]) -> Result<(), Undelivered> {
+//!         let mut shelf = self.events.lock().unwrap();
+//!         for (delivered, event) in events.iter().enumerate() {
+//!             if shelf.len() == self.room {
+//!                 // The first `delivered` got through. Whose fault it is that the others did not cannot be told, and
+//!                 // it may work later.
+//!                 let cause = SinkError::Transient { retry_after: None, source: "the shelf is full".into() };
+//!                 return Err(Undelivered { delivered, blame: Blame::Unknown, cause });
+//!             }
+//!             shelf.push(event.to_json(Format::Cloudevents, false));
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//! # let _: std::sync::Arc<dyn Sink> = std::sync::Arc::new(Shelf { events: Mutex::default(), room: 2 });
+//! ```
 
+mod file;
+pub mod http;
+mod log;
+mod worker;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use self::file::FileSink;
+pub use self::http::HttpSink;
+pub use self::log::LogSink;
+use crate::config::{SinkConfig, SinkKind};
 use crate::event::Event;
+use crate::names::SinkName;
 
 /// An error of any kind.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The sink of this configuration. `key` is the journal's, for the hashes of the `log` sink. Nothing is opened or
+/// connected yet; an error means that the configuration cannot work.
+pub fn build(name: &SinkName, config: &SinkConfig, key: [u8; 32]) -> Result<Arc<dyn Sink>, BoxError> {
+    Ok(match &config.kind {
+        SinkKind::Log(config) => Arc::new(LogSink::stdout(name, config, key)?),
+        SinkKind::File(config) => Arc::new(FileSink::new(name, config)?),
+        SinkKind::Http(config) => Arc::new(HttpSink::new(config)?),
+    })
+}
 
 /// A target of events.
 ///

@@ -1,0 +1,255 @@
+//! The loop of a sink: reads the journal, calls the sink, settles what became of events.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::FutureExt as _;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::backoff::Backoff;
+use super::lanes::{Bounds, Call, CallId, Failure, Lanes, News, Next, Step};
+use crate::config::DeliveryConfig;
+use crate::event::{Event, Record};
+use crate::journal::{Consumer, Journal, JournalError, Outcome};
+use crate::metrics::{Metrics, SinkLabels};
+use crate::names::SinkName;
+use crate::sinks::{Blame, Limits, Sink, SinkError, Undelivered};
+
+/// Raw bytes a sink's window holds, but for the last event read.
+const WINDOW_BYTES: usize = 64 * 1024 * 1024;
+
+/// Characters of a cause that are kept for logs and dead letters.
+const MAX_CAUSE: usize = 500;
+
+/// Makes the typed view of a record: `sources::Sources::decode`.
+pub type Decode = Arc<dyn Fn(Arc<Record>) -> Event + Send + Sync>;
+
+/// Why the loop of a sink ended without being asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum DispatchError {
+    /// The journal failed.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A call to the sink ended without a result, which only the end of the runtime can cause.
+    #[error("a call was lost: {0}")]
+    Lost(#[from] JoinError),
+}
+
+/// Hands the events of the journal to one sink.
+pub struct Dispatcher {
+    /// The sink's name.
+    pub sink: SinkName,
+    /// The sink.
+    pub target: Arc<dyn Sink>,
+    /// How it is treated.
+    pub delivery: DeliveryConfig,
+    /// Where events come from.
+    pub journal: Arc<dyn Journal>,
+    /// Makes the typed view of a record.
+    pub decode: Decode,
+    /// Where deliveries and failures are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Dispatcher {
+    /// Runs until `stop`; then makes no new calls, waits for those under way (bound it from outside by dropping the
+    /// future) and makes what was settled durable. Does not close the sink: [`super::supervise`] does.
+    pub async fn run(&self, stop: &CancellationToken) -> Result<(), DispatchError> {
+        let mut consumer = self.journal.consumer(&self.sink).await?;
+        let mut lanes = Lanes::new(self.bounds());
+        lanes.restore(consumer.parked().await?);
+        let mut run = Run { of: self, consumer, lanes, calls: JoinSet::new(), limits: self.limits(), told_full: false };
+        run.until(stop).await?;
+        run.finish().await
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            window: self.delivery.window.max(1),
+            window_bytes: WINDOW_BYTES,
+            max_parked: self.delivery.max_parked.max(1),
+            max_attempts: self.delivery.max_attempts.max(1),
+            backoff: Backoff { initial: self.delivery.retry_initial, max: self.delivery.retry_max },
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let limits = self.target.limits();
+        Limits {
+            max_events: limits.max_events.max(1),
+            max_bytes: limits.max_bytes.max(1),
+            concurrency: limits.concurrency.max(1),
+            timeout: limits.timeout,
+        }
+    }
+}
+
+/// What a call came to.
+type Ended = (CallId, Result<(), Failure>);
+
+/// One run of a dispatcher.
+struct Run<'a> {
+    of: &'a Dispatcher,
+    consumer: Box<dyn Consumer>,
+    lanes: Lanes,
+    calls: JoinSet<Ended>,
+    limits: Limits,
+    /// Whether it was said that too much is parked.
+    told_full: bool,
+}
+
+impl Run<'_> {
+    async fn until(&mut self, stop: &CancellationToken) -> Result<(), DispatchError> {
+        // Whether the journal may have something that was not read.
+        let mut more = true;
+        while !stop.is_cancelled() {
+            if more && let Some((events, bytes)) = self.lanes.room() {
+                let entries = self.consumer.read(events, bytes).await?;
+                more = !entries.is_empty();
+                let step = self.lanes.add(entries);
+                self.settle(step).await?;
+            }
+            let wake = self.call().await?;
+            let step = self.lanes.relieve();
+            if !step.outcomes.is_empty() {
+                self.settle(step).await?;
+                continue;
+            }
+            self.tell_full();
+            let room = self.lanes.room().is_some();
+            if more && room {
+                continue;
+            }
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(ended) = self.calls.join_next() => self.ended(ended?).await?,
+                () = self.consumer.ready(), if !more && room => more = true,
+                () = sleep_until(wake), if wake.is_some() => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes all calls that can be made now. When there will be more, if nothing else happens.
+    async fn call(&mut self) -> Result<Option<Instant>, DispatchError> {
+        loop {
+            match self.lanes.next(Instant::now(), &self.limits) {
+                Next::Call(call) => self.start(call),
+                Next::Load(lane, ticket) => {
+                    let record = self.consumer.load(ticket).await?.map(|entry| entry.record);
+                    if record.is_none() {
+                        warn!(sink = %self.of.sink, ?ticket, "a parked event is not in the journal any more");
+                        self.consumer.settle(vec![(ticket, Outcome::Delivered)]).await?;
+                    }
+                    self.lanes.loaded(&lane, ticket, record);
+                }
+                Next::Wait(until) => return Ok(Some(until)),
+                Next::Idle => return Ok(None),
+            }
+        }
+    }
+
+    /// Starts a call as a task of its own, so that encoding for one sink uses more than one core.
+    fn start(&mut self, Call { id, records }: Call) {
+        let (target, decode, timeout) = (self.of.target.clone(), self.of.decode.clone(), self.limits.timeout);
+        self.calls.spawn(async move {
+            let call = async {
+                let events: Vec<Event> = records.into_iter().map(|record| decode(record)).collect();
+                match tokio::time::timeout(timeout, target.deliver(&events)).await {
+                    Ok(result) => result.map_err(failure),
+                    Err(_) => Err(unknown(format!("no result within {timeout:?}"))),
+                }
+            };
+            // A panic fails the call, so that an event that causes it is found like any other poison.
+            let result = AssertUnwindSafe(call).catch_unwind().await;
+            (id, result.unwrap_or_else(|_| Err(unknown("the sink panicked".to_owned()))))
+        });
+    }
+
+    /// Takes in a call that ended, and all others that did.
+    async fn ended(&mut self, first: Ended) -> Result<(), DispatchError> {
+        let mut step = Step::default();
+        let mut next = Some(first);
+        while let Some((id, result)) = next {
+            if let Err(failure) = &result {
+                debug!(sink = %self.of.sink, delivered = failure.delivered, cause = %failure.cause, "a call failed");
+                self.of.metrics.sink_retries.get_or_create(&self.labels()).inc();
+            }
+            let one = self.lanes.done(id, result, Instant::now(), rand::random());
+            step.outcomes.extend(one.outcomes);
+            step.news.extend(one.news);
+            step.delivered += one.delivered;
+            next = self.calls.try_join_next().transpose()?;
+        }
+        self.settle(step).await
+    }
+
+    /// Tells the journal and the log.
+    async fn settle(&mut self, step: Step) -> Result<(), DispatchError> {
+        if !step.outcomes.is_empty() {
+            self.consumer.settle(step.outcomes).await?;
+        }
+        if step.delivered > 0 {
+            self.of.metrics.sink_delivered.get_or_create(&self.labels()).inc_by(step.delivered as u64);
+        }
+        let sink = &self.of.sink;
+        for news in step.news {
+            match news {
+                News::Down { cause } => warn!(%sink, %cause, "the sink is down; its events wait in the journal"),
+                News::Up { lasted } => info!(%sink, down_seconds = lasted.as_secs(), "the sink is up again"),
+                News::Dead { id, kind, attempts, cause } => {
+                    warn!(%sink, event = %id, %kind, attempts, %cause, "gave up on an event; it is a dead letter now");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_full(&mut self) {
+        let full = self.lanes.parked_full();
+        if full && !self.told_full {
+            warn!(
+                sink = %self.of.sink,
+                max_parked = self.of.delivery.max_parked,
+                "as many events are parked as may be; nothing further is read until some get through"
+            );
+        }
+        self.told_full = full;
+    }
+
+    /// Lets calls under way end, and makes everything settled durable.
+    async fn finish(mut self) -> Result<(), DispatchError> {
+        while let Some(ended) = self.calls.join_next().await {
+            self.ended(ended?).await?;
+        }
+        Ok(self.consumer.flush().await?)
+    }
+
+    fn labels(&self) -> SinkLabels {
+        SinkLabels { sink: self.of.sink.to_string() }
+    }
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    if let Some(wake) = wake {
+        tokio::time::sleep_until(wake.into()).await;
+    }
+}
+
+fn unknown(cause: String) -> Failure {
+    Failure { delivered: 0, blame: Blame::Unknown, permanent: false, retry_after: None, cause }
+}
+
+fn failure(undelivered: Undelivered) -> Failure {
+    let Undelivered { delivered, blame, cause } = undelivered;
+    let text = cause.to_string().chars().take(MAX_CAUSE).collect();
+    match cause {
+        SinkError::Transient { retry_after, .. } => {
+            Failure { delivered, blame, permanent: false, retry_after, cause: text }
+        }
+        SinkError::Permanent { .. } => Failure { delivered, blame, permanent: true, retry_after: None, cause: text },
+    }
+}
