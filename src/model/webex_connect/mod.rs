@@ -1,11 +1,23 @@
-//! What Webex Connect sends.
+//! What Webex Connect sends to outbound webhooks: delivery notifications, and the messages and events of people.
+//!
+//! Sender's pages: <https://developers.webexconnect.io/reference/outbound-webhooks> and one a channel. Nearly every
+//! scalar is a string, lists and objects may be JSON text inside a string, and the fields differ per channel and change
+//! over time, so every model takes what it knows and keeps the rest.
 
-use schemars::JsonSchema;
-use serde::Serialize;
+mod channel;
+mod code;
+mod connect_event;
+mod delivery_notification;
+mod glance;
+mod lenient;
+mod postback;
+mod status;
+mod time;
+mod user;
 
-macro_rules! stub { ($($n:ident)*) => { $(
-/// Stub.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
-pub struct $n {}
-)* } }
-stub!(DeliveryNotification ConnectEvent);
+pub use connect_event::ConnectEvent;
+pub use delivery_notification::DeliveryNotification;
+pub use glance::{Glance, Shape};
+pub use postback::ConnectPostback;
+pub use status::Status;
+pub use user::User;

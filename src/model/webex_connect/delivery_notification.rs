@@ -1,0 +1,155 @@
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::channel::Channel;
+use super::code::meaning;
+use super::lenient;
+use super::status::Status;
+use super::time::first_time;
+use crate::model::{Extra, Fields, Zone, scalar_text, serialize_time};
+
+/// What became of a message that was sent through Webex Connect.
+///
+/// The sender's envelope is `{"deliveryInfoNotification": {"deliveryInfo": {…}, "transid", …}}`. A field is looked for in
+/// the delivery info, then in the notification, then beside it, since channels differ in where they put the ids. Sender's
+/// page: <https://developers.webexconnect.io/reference/outbound-webhooks>.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct DeliveryNotification {
+    /// `deliveryChannel` as sent: fb, SMS, whatsapp and others, in any case.
+    pub channel: Option<String>,
+    /// `deliveryStatus` read.
+    pub status: Option<Status>,
+    /// `deliveryStatus` as sent.
+    pub status_text: Option<String>,
+    /// The code of the channel: four or seven digits, or a placeholder.
+    pub code: Option<String>,
+    /// What the code means on this channel, where that is known publicly.
+    pub code_meaning: Option<String>,
+    /// The status in the sender's words.
+    pub description: Option<String>,
+    /// More on a failure in the channel's words; may hold personal data.
+    pub additional_info: Option<String>,
+    /// The person's id on the channel.
+    pub destination: Option<String>,
+    /// What `destination` is: psid, msisdn, waid, email and others.
+    pub destination_type: Option<String>,
+    /// The request that sent the message; its notifications share it, and so do the recipients of one e-mail.
+    pub transaction_id: Option<String>,
+    /// `subtid`.
+    pub sub_transaction_id: Option<String>,
+    /// What the request gave as correlation id.
+    pub correlation_id: Option<String>,
+    /// What the request gave as callback data, up to 2,000 characters.
+    pub callback_data: Option<String>,
+    /// When it happened, in UTC; times without a zone are in the source's `timezone`.
+    #[serde(serialize_with = "serialize_time")]
+    #[schemars(with = "Option<DateTime<Utc>>")]
+    pub timestamp: Option<DateTime<Utc>>,
+    /// The time as sent.
+    pub timestamp_text: Option<String>,
+    /// Whether code and status rule each other out. Both stand as sent.
+    pub contradictory: bool,
+    /// Every other field as sent, of all levels side by side. Where one name occurs on several levels, that of the delivery
+    /// info has it, and the outer ones stand under `deliveryInfoNotification.NAME` and `$.NAME`.
+    pub extra: Extra,
+}
+
+impl DeliveryNotification {
+    /// The notification in this JSON (repaired). None if it has not the shape.
+    pub fn from_json(json: &str, zone: Zone) -> Option<Self> {
+        let mut levels = Levels::of(Fields::new(lenient::object(json)?))?;
+        let channel = levels.text(&["deliveryChannel"]);
+        let status_text = levels.text(&["deliveryStatus"]);
+        let status = status_text.as_deref().map(Status::parse);
+        let code = levels.text(&["code"]);
+        let meaning =
+            code.as_deref().and_then(|code| meaning(channel.as_deref().map_or(Channel::Other, Channel::parse), code));
+        let contradictory = meaning.zip(status).is_some_and(|(meaning, status)| meaning.contradicts(status));
+        let (timestamp, timestamp_text) = levels.time(zone);
+        Some(Self {
+            channel,
+            status,
+            status_text,
+            code,
+            code_meaning: meaning.map(|meaning| meaning.text.to_owned()),
+            description: levels.text(&["Description", "description"]),
+            additional_info: levels.text(&["additionalInfo", "additional_info"]),
+            destination: levels.destination(),
+            destination_type: levels.text(&["destinationType"]),
+            transaction_id: levels.text(&["transid", "transId"]),
+            sub_transaction_id: levels.text(&["subtid", "subTid"]),
+            correlation_id: levels.text(&["correlationid", "correlationId"]),
+            callback_data: levels.text(&["callbackData"]),
+            timestamp,
+            timestamp_text,
+            contradictory,
+            extra: levels.into_extra(),
+        })
+    }
+}
+
+const ENVELOPE: &str = "deliveryInfoNotification";
+const TIMES: &[&str] = &["timeStamp", "timestamp"];
+
+/// The objects of a notification, the innermost first: delivery info, notification, body.
+pub(super) struct Levels([Fields; 3]);
+
+impl Levels {
+    /// Whether a body has the shape of a notification.
+    pub(super) fn fit(body: &Fields) -> bool {
+        body.peek(ENVELOPE).is_some_and(Value::is_object)
+    }
+
+    /// The levels of a body. None if it has not the shape.
+    pub(super) fn of(mut body: Fields) -> Option<Self> {
+        let mut notification = body.object(ENVELOPE)?;
+        // A delivery info of another type stays where it is, and its fields are looked for around it.
+        let info = notification.object("deliveryInfo").unwrap_or_default();
+        Some(Self([info, notification, body]))
+    }
+
+    /// The first text on the way out; the same text further out goes with it.
+    fn text(&mut self, names: &[&str]) -> Option<String> {
+        let mut first = None;
+        for level in &mut self.0 {
+            match &first {
+                None => first = level.first_text(names),
+                Some(text) => {
+                    for name in names {
+                        if level.peek(name).is_some_and(|other| scalar_text(other).is_none_or(|other| other == *text)) {
+                            level.text(name);
+                        }
+                    }
+                }
+            }
+        }
+        first
+    }
+
+    pub(super) fn destination(&mut self) -> Option<String> {
+        self.text(&["destination"])
+    }
+
+    /// The time and its text; text without a time where none can be read.
+    pub(super) fn time(&mut self, zone: Zone) -> (Option<DateTime<Utc>>, Option<String>) {
+        match self.0.iter_mut().find_map(|level| first_time(level, TIMES, zone)) {
+            Some((time, text)) => (Some(time), Some(text)),
+            None => (None, self.text(TIMES)),
+        }
+    }
+
+    fn into_extra(self) -> Extra {
+        let mut extra = Extra::new();
+        for (level, prefix) in self.0.into_iter().zip(["", "deliveryInfoNotification.", "$."]) {
+            for (mut name, value) in level.into_extra() {
+                while extra.contains_key(&name) {
+                    name.insert_str(0, prefix);
+                }
+                extra.insert(name, value);
+            }
+        }
+        extra
+    }
+}

@@ -1,0 +1,66 @@
+use chrono::{DateTime, Utc};
+
+use super::channel::{ANY_USER_KEY, Channel};
+use super::connect_event::{CHANNELS, TIMES};
+use super::delivery_notification::Levels;
+use super::lenient::select;
+use super::status::fold;
+use super::time::first_time;
+use super::user::take_id;
+use crate::model::{Fields, Zone};
+
+/// What a body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// It has `deliveryInfoNotification`.
+    DeliveryNotification,
+    /// It has a channel, and `event` says that it is a message or `oa`/`da` say so without.
+    Message,
+    /// It has a channel, and `event` says that a button was pressed.
+    Postback,
+    /// It has a channel and any other `event`.
+    Event,
+}
+
+/// What the receiving side must know of a body before it is stored, without building the whole of it: an e-mail can carry
+/// megabytes of attachments.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Glance {
+    /// What it is.
+    pub shape: Shape,
+    /// The person it concerns: destination of a notification, sender of a message.
+    pub person: Option<String>,
+    /// When it happened.
+    pub time: Option<DateTime<Utc>>,
+}
+
+impl Glance {
+    /// A glance at this JSON (repaired). None if it is nothing that Webex Connect is known to send.
+    pub fn at(json: &str, zone: Zone) -> Option<Self> {
+        let mut fields = Fields::new(select(json, is_needed)?);
+        if Levels::fit(&fields) {
+            let mut levels = Levels::of(fields)?;
+            let (time, _) = levels.time(zone);
+            return Some(Self { shape: Shape::DeliveryNotification, person: levels.destination(), time });
+        }
+        let channel = Channel::parse(&fields.first_text(CHANNELS)?);
+        let shape = match fields.text("event").as_deref().map(fold).as_deref() {
+            Some("mo" | "attachment" | "inboundmessage") => Shape::Message,
+            Some("onpostback" | "postback") => Shape::Postback,
+            Some(_) => Shape::Event,
+            None if ["oa", "da"].iter().any(|name| fields.peek(name).is_some_and(|value| !value.is_null())) => {
+                Shape::Message
+            }
+            None => return None,
+        };
+        let person = take_id(&mut fields, channel).map(|(id, _)| id);
+        Some(Self { shape, person, time: first_time(&mut fields, TIMES, zone).map(|(time, _)| time) })
+    }
+}
+
+fn is_needed(name: &str) -> bool {
+    matches!(name, "deliveryInfoNotification" | "destination" | "event" | "oa" | "da")
+        || CHANNELS.contains(&name)
+        || TIMES.contains(&name)
+        || Channel::ALL.iter().flat_map(|channel| channel.user_keys()).chain(ANY_USER_KEY).any(|(key, _)| *key == name)
+}
