@@ -5,6 +5,7 @@ pub mod sqlite;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -23,8 +24,11 @@ pub enum Appended {
     Duplicate,
 }
 
+/// How long a sink's place may wait for a commit of its own.
+pub const CURSOR_DELAY: Duration = Duration::from_millis(100);
+
 /// Why the journal could not do what was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum JournalError {
     /// The size limit or the disk reserve is reached; nothing was stored.
     #[error("the journal is full: {0}")]
@@ -135,7 +139,7 @@ pub trait Consumer: Send {
     async fn ready(&mut self);
 
     /// Tells what became of events. The place moves up to the first event of the log without an outcome. Durable with
-    /// a later commit at the latest after `CURSOR_DELAY`, so that a crash delivers again rather than losing.
+    /// a later commit at the latest after [`CURSOR_DELAY`], so that a crash delivers again rather than losing.
     async fn settle(&mut self, outcomes: Vec<(Ticket, Outcome)>) -> Result<(), JournalError>;
 
     /// Makes everything settled durable: called when a sink stops.

@@ -1,0 +1,129 @@
+//! Dead letters: events that a sink gave up on, with their own copy of the record.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use super::page::{self, Budget};
+use super::row::{self, COLUMNS};
+use crate::event::Record;
+use crate::journal::{DeadLetter, Letters, Ticket};
+use crate::names::SinkName;
+
+/// Dead letters of which at most one answer tells.
+pub(super) const LISTED: usize = 1000;
+
+const DESCRIPTION: &str =
+    "letter, sink, id, source, kind, received_at, died_at, attempts, reason, length(raw), retrying";
+
+/// Letters that wait to be tried again.
+pub(super) struct Waiting {
+    pub(super) letters: Vec<(i64, Arc<Record>)>,
+    /// Whether there may be more.
+    pub(super) more: bool,
+}
+
+/// Letters to try again that were not handed out yet, as far as the budget goes.
+pub(super) fn waiting(
+    conn: &Connection,
+    sink: &SinkName,
+    handed: &BTreeSet<i64>,
+    budget: &mut Budget,
+) -> rusqlite::Result<Waiting> {
+    let sql = format!("SELECT letter, {COLUMNS} FROM dead_letters WHERE sink = ?1 AND retrying ORDER BY letter");
+    let mut statement = conn.prepare_cached(&sql)?;
+    let mut rows = statement.query([sink.as_str()])?;
+    let mut waiting = Waiting { letters: Vec::new(), more: false };
+    while let Some(row) = rows.next()? {
+        let letter = row.get(0)?;
+        if handed.contains(&letter) {
+            continue;
+        }
+        if !budget.admits(row.get_ref(9)?.as_blob()?.len()) {
+            waiting.more = true;
+            break;
+        }
+        waiting.letters.push((letter, row::shared(row, 1)?));
+    }
+    Ok(waiting)
+}
+
+/// The event of a ticket, if the journal still holds it.
+pub(super) fn load(conn: &Connection, ticket: Ticket) -> rusqlite::Result<Option<Arc<Record>>> {
+    match ticket {
+        Ticket::Log(seq) | Ticket::Replay { seq, .. } => page::event(conn, seq),
+        Ticket::Letter(letter) => {
+            let sql = format!("SELECT {COLUMNS} FROM dead_letters WHERE letter = ?1");
+            conn.prepare_cached(&sql)?.query_row([letter], |row| row::shared(row, 0)).optional()
+        }
+    }
+}
+
+fn describe(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
+    let name = |column| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
+    Ok(DeadLetter {
+        id: row.get(0)?,
+        sink: name(1)?.parse().map_err(|error| row::invalid(1, error))?,
+        event_id: row::id(row, 2)?,
+        source: row.get(3)?,
+        kind: row.get(4)?,
+        received_at: row::time(row.get(5)?, 5)?,
+        died_at: row::time(row.get(6)?, 6)?,
+        attempts: row.get(7)?,
+        reason: row.get(8)?,
+        bytes: row.get(9)?,
+        retrying: row.get(10)?,
+    })
+}
+
+/// Letters after this number, oldest first.
+pub(super) fn list(
+    conn: &Connection,
+    sink: Option<&SinkName>,
+    after: i64,
+    limit: usize,
+) -> rusqlite::Result<Vec<DeadLetter>> {
+    let sql = format!(
+        "SELECT {DESCRIPTION} FROM dead_letters
+         WHERE letter > ?1 AND (?2 IS NULL OR sink = ?2) ORDER BY letter LIMIT ?3"
+    );
+    let mut statement = conn.prepare_cached(&sql)?;
+    let sink = sink.map(SinkName::as_str);
+    statement.query_map(params![after, sink, limit.min(LISTED)], describe)?.collect()
+}
+
+/// One letter and its event.
+pub(super) fn show(conn: &Connection, letter: i64) -> rusqlite::Result<Option<(DeadLetter, Record)>> {
+    let sql = format!("SELECT {DESCRIPTION}, {COLUMNS} FROM dead_letters WHERE letter = ?1");
+    let mut statement = conn.prepare_cached(&sql)?;
+    statement.query_row([letter], |row| Ok((describe(row)?, row::record(row, 11)?))).optional()
+}
+
+/// Marks letters to be tried again; how many were not marked before.
+pub(super) fn retry(conn: &Connection, which: &Letters) -> rusqlite::Result<u64> {
+    each(which, |condition, value| {
+        conn.execute(&format!("UPDATE dead_letters SET retrying = 1 WHERE {condition} AND NOT retrying"), [value])
+    })
+}
+
+/// Drops letters for good; how many.
+pub(super) fn drop(conn: &Connection, which: &Letters) -> rusqlite::Result<u64> {
+    each(which, |condition, value| conn.execute(&format!("DELETE FROM dead_letters WHERE {condition}"), [value]))
+}
+
+fn each(
+    which: &Letters,
+    mut act: impl FnMut(&str, &dyn rusqlite::ToSql) -> rusqlite::Result<usize>,
+) -> rusqlite::Result<u64> {
+    let mut count = 0;
+    match which {
+        Letters::Sink(sink) => count += act("sink = ?1", &sink.as_str())? as u64,
+        Letters::Ids(ids) => {
+            for id in ids {
+                count += act("letter = ?1", id)? as u64;
+            }
+        }
+    }
+    Ok(count)
+}

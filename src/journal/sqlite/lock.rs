@@ -1,0 +1,51 @@
+//! One process a journal: a lock on a file beside it, which the system releases when the process ends, however it ends.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::error::OpenError;
+use super::files;
+
+/// The lock, held until it is dropped.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock of the journal at this path, or tells who has it.
+    pub(super) fn take(journal: &Path) -> Result<Self, OpenError> {
+        let path = lock_path(journal);
+        let mut file = files::private()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|error| OpenError::io(&path, &error))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // What stands in the file is only for the message.
+                let _ = (&file).take(64).read_to_string(&mut holder);
+                let holder = if holder.is_empty() { "its process is unknown".to_owned() } else { holder };
+                return Err(OpenError::Held { path: journal.to_owned(), holder });
+            }
+            Err(TryLockError::Error(error)) => return Err(OpenError::io(&path, &error)),
+        }
+        let note = format!("process {}", std::process::id());
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(note.as_bytes()))
+            .map_err(|error| OpenError::io(&path, &error))?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn lock_path(journal: &Path) -> PathBuf {
+    let mut path = journal.as_os_str().to_owned();
+    path.push(".lock");
+    path.into()
+}

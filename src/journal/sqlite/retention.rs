@@ -1,0 +1,202 @@
+//! What leaves the journal: events that grew too old and that no sink is owed; at the size limit, those no sink is
+//! owed whatever their age; then what a sink with `on_full = "skip"` is owed. In bounded steps between batches.
+
+use chrono::Utc;
+use rusqlite::params;
+
+use super::writer::Writer;
+use super::{row, schema};
+use crate::filter::Filter;
+use crate::journal::JournalError;
+use crate::metrics::SinkLabels;
+use crate::names::SinkName;
+
+/// Events that leave in one step.
+const STEP_EVENTS: u64 = 512;
+/// Raw bytes after which a step ends.
+const STEP_BYTES: u64 = 8 * 1024 * 1024;
+
+impl Writer {
+    /// Removes a step of what is too old; whether there is more.
+    pub(super) fn tidy(&mut self) -> bool {
+        if !self.configured {
+            return false;
+        }
+        let millis = |age: std::time::Duration| i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        let now = Utc::now().timestamp_millis();
+        let config = &self.shared.config;
+        let events_before = now.saturating_sub(millis(config.retention));
+        let letters_before = now.saturating_sub(millis(config.dead_letter_retention));
+        let done =
+            self.expire_letters(letters_before).and_then(|letters| Ok(letters + self.remove(Some(events_before))?));
+        done.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the journal could not remove what is too old");
+            0
+        }) > 0
+    }
+
+    fn expire_letters(&mut self, before: i64) -> rusqlite::Result<u64> {
+        let expired = self
+            .conn
+            .prepare_cached("SELECT 1 FROM dead_letters WHERE died_at < ?1 AND NOT retrying")?
+            .exists([before])?;
+        if !expired {
+            return Ok(0);
+        }
+        self.transact(|writer| {
+            let sql = "DELETE FROM dead_letters WHERE letter IN
+                       (SELECT letter FROM dead_letters WHERE died_at < ?1 AND NOT retrying LIMIT ?2)";
+            writer.conn.prepare_cached(sql)?.execute(params![before, STEP_EVENTS]).map(|count| count as u64)
+        })
+    }
+
+    /// Removes a step of the oldest events that no sink is owed, of any age or received before this time; how many.
+    fn remove(&mut self, received_before: Option<i64>) -> rusqlite::Result<u64> {
+        let floor = self.shared.sinks.all().values().map(super::sinks::Place::owed_nothing_up_to).min();
+        let floor = floor.unwrap_or(u64::MAX).min(self.log.last());
+        if self.log.oldest > floor {
+            return self.drop_empty_segments();
+        }
+        let Some(segment) = self.log.segments.first().cloned() else { return Ok(0) };
+        let Some(upto) = self.step_end(segment.n, floor, received_before)? else {
+            return self.drop_empty_segments();
+        };
+        self.transact(|writer| {
+            let sql = format!("DELETE FROM events_{} WHERE seq <= ?1", segment.n);
+            let removed = writer.conn.prepare_cached(&sql)?.execute([upto])?;
+            // The positions stay used though no event tells of them any more.
+            schema::set_meta(&writer.conn, "next_seq", writer.log.next)?;
+            writer.log.oldest = upto + 1;
+            Ok(removed as u64)
+        })
+    }
+
+    /// The last position of the next step within this segment, if there is anything to remove.
+    fn step_end(&self, n: i64, floor: u64, received_before: Option<i64>) -> rusqlite::Result<Option<u64>> {
+        let sql = format!(
+            "SELECT seq, received_at, length(raw) FROM events_{n} WHERE seq <= ?1 ORDER BY seq LIMIT {STEP_EVENTS}"
+        );
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        let mut rows = statement.query([floor])?;
+        let (mut end, mut bytes) = (None, 0);
+        while let Some(row) = rows.next()? {
+            if received_before.is_some_and(|before| row.get::<_, i64>(1).is_ok_and(|received| received >= before)) {
+                break;
+            }
+            end = Some(row.get(0)?);
+            bytes += row.get::<_, u64>(2)?;
+            if bytes >= STEP_BYTES {
+                break;
+            }
+        }
+        Ok(end)
+    }
+
+    /// Drops the oldest segment when all its events have left and a newer one is written; an empty table goes quickly.
+    fn drop_empty_segments(&mut self) -> rusqlite::Result<u64> {
+        let [oldest, second, ..] = self.log.segments.as_slice() else { return Ok(0) };
+        if self.log.oldest < second.first_seq {
+            return Ok(0);
+        }
+        let n = oldest.n;
+        self.transact(|writer| {
+            writer.conn.execute_batch(&format!("DROP TABLE events_{n}; DELETE FROM segments WHERE n = {n}"))?;
+            writer.log.segments.remove(0);
+            Ok(1)
+        })
+    }
+
+    /// Sees to it that so many bytes fit, or says why they do not.
+    pub(super) fn room_for(&mut self, bytes: u64) -> Result<(), JournalError> {
+        if self.disk_low {
+            return Err(JournalError::Full("the disk has less free than journal.disk_reserve".to_owned()));
+        }
+        let limit = self.shared.config.max_size;
+        while self.bytes + bytes > limit {
+            let made = if self.configured { self.make_room() } else { Ok(false) };
+            match made {
+                Ok(true) => {}
+                Ok(false) => {
+                    return Err(JournalError::Full(
+                        "journal.max_size is reached by events that sinks are still owed, and dead letters".to_owned(),
+                    ));
+                }
+                Err(error) => return Err(super::error::failure(&error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn make_room(&mut self) -> rusqlite::Result<bool> {
+        Ok(self.remove(None)? > 0 || (self.skip()? && self.remove(None)? > 0))
+    }
+
+    /// Takes the oldest events from the sinks that allow it, if no other sink is owed them; whether it did.
+    fn skip(&mut self) -> rusqlite::Result<bool> {
+        let upto = (self.log.oldest + STEP_EVENTS - 1).min(self.log.last());
+        let (behind, others): (Vec<(SinkName, bool, u64, Filter)>, Vec<_>) = {
+            let all = self.shared.sinks.all();
+            all.iter()
+                .map(|(name, place)| {
+                    let may = place.configured && place.skip_when_full;
+                    (name.clone(), may, place.owed_nothing_up_to(), place.wants.clone())
+                })
+                .partition(|(_, may, ..)| *may)
+        };
+        let upto = others.iter().map(|(_, _, floor, _)| *floor).fold(upto, u64::min);
+        if upto < self.log.oldest {
+            return Ok(false);
+        }
+        for (name, _, floor, wants) in behind.into_iter().filter(|(_, _, floor, _)| *floor < upto) {
+            self.skip_for(&name, floor + 1, upto, &wants)?;
+        }
+        Ok(true)
+    }
+
+    fn skip_for(&mut self, sink: &SinkName, from: u64, upto: u64, wants: &Filter) -> rusqlite::Result<()> {
+        let events = self.transact(|writer| {
+            let events = writer.owed_between(sink, from, upto, wants)?;
+            let conn = &writer.conn;
+            conn.prepare_cached("DELETE FROM parked WHERE sink = ?1 AND seq <= ?2")?
+                .execute(params![sink.as_str(), upto])?;
+            conn.prepare_cached("UPDATE sinks SET cursor = max(cursor, ?2), skipped = skipped + ?3 WHERE name = ?1")?
+                .execute(params![sink.as_str(), upto, events])?;
+            conn.prepare_cached(
+                "INSERT INTO gaps (sink, first_seq, last_seq, events, at) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![sink.as_str(), from, upto, events, Utc::now().timestamp_millis()])?;
+            Ok(events)
+        })?;
+        if let Some(place) = self.shared.sinks.all().get_mut(sink) {
+            place.log.skip_to(upto);
+            for replay in place.replays.values_mut() {
+                replay.front.skip_to(upto.min(replay.last_seq));
+            }
+            place.skipped += events;
+            place.dirty = true;
+        }
+        self.shared.queue.moved();
+        self.shared.metrics.sink_skipped.get_or_create(&SinkLabels { sink: sink.to_string() }).inc_by(events);
+        tracing::warn!(%sink, events, from, upto, "the journal is full: the sink's oldest unsent events were skipped");
+        Ok(())
+    }
+
+    /// How many events of this range the sink wants and does not have.
+    fn owed_between(&self, sink: &SinkName, from: u64, upto: u64, wants: &Filter) -> rusqlite::Result<u64> {
+        let mut events = 0;
+        for n in super::segments::after(&self.conn, from - 1)? {
+            let sql = format!("SELECT seq, source, kind FROM events_{n} WHERE seq >= ?1 AND seq <= ?2");
+            let mut statement = self.conn.prepare_cached(&sql)?;
+            let mut rows = statement.query([from, upto])?;
+            while let Some(row) = rows.next()? {
+                let seq: u64 = row.get(0)?;
+                let source = row.get_ref(1)?.as_str()?.parse().map_err(|error| row::invalid(1, error))?;
+                let wanted = row.get_ref(2)?.as_str()?.parse().map_or(true, |kind| wants.wants(&source, kind));
+                let all = self.shared.sinks.all();
+                let owed = all.get(sink).is_some_and(|place| place.owes(seq));
+                events += u64::from(wanted && owed);
+            }
+        }
+        Ok(events)
+    }
+}

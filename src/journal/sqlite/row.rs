@@ -1,0 +1,82 @@
+//! A record as a row, and back.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use rusqlite::Row;
+use rusqlite::types::Type;
+use uuid::Uuid;
+
+use crate::event::{Context, EventId, Kind, Record, Subject};
+use crate::names::SourceType;
+
+/// The columns of a record, in the order of [`record`].
+pub(super) const COLUMNS: &str = "id, source, source_type, kind, subject, occurred_at, received_at, context, raw";
+
+/// A record ready to be bound: what takes time is done by who asks, not by the writer.
+pub(super) struct Prepared {
+    pub(super) record: Record,
+    pub(super) context: String,
+}
+
+impl Prepared {
+    pub(super) fn new(record: Record) -> serde_json::Result<Self> {
+        let context = serde_json::to_string(&record.context)?;
+        Ok(Self { record, context })
+    }
+
+    /// About how many bytes it takes in the file, its index entry included.
+    pub(super) fn bytes(&self) -> u64 {
+        (self.record.raw.len() + self.context.len() + 200) as u64
+    }
+}
+
+/// The record whose columns begin at `at`.
+pub(super) fn record(row: &Row<'_>, at: usize) -> rusqlite::Result<Record> {
+    let text = |column: usize| row.get_ref(at + column)?.as_str().map_err(rusqlite::Error::from);
+    let source_type: SourceType = text(2)?.parse().map_err(|error: String| invalid(at + 2, error))?;
+    Ok(Record {
+        id: id(row, at)?,
+        source: text(1)?.parse().map_err(|error| invalid(at + 1, error))?,
+        source_type,
+        // A kind of another version: its bytes are kept, and its type is what can still be said.
+        kind: text(3)?.parse().unwrap_or(match source_type {
+            SourceType::WebexConnect => Kind::ConnectUnrecognized,
+            SourceType::Meta => Kind::MetaUnrecognized,
+        }),
+        subject: subject(row, at + 4)?,
+        occurred_at: row.get::<_, Option<i64>>(at + 5)?.map(|millis| time(millis, at + 5)).transpose()?,
+        received_at: time(row.get(at + 6)?, at + 6)?,
+        context: serde_json::from_str::<Context>(text(7)?).map_err(|error| invalid(at + 7, error))?,
+        raw: Bytes::copy_from_slice(row.get_ref(at + 8)?.as_blob()?),
+    })
+}
+
+/// An event id.
+pub(super) fn id(row: &Row<'_>, column: usize) -> rusqlite::Result<EventId> {
+    let bytes = row.get_ref(column)?.as_blob()?;
+    Uuid::from_slice(bytes).map(EventId).map_err(|error| invalid(column, error))
+}
+
+/// A person, if any.
+pub(super) fn subject(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Subject>> {
+    Ok(row.get_ref(column)?.as_str_or_null()?.and_then(Subject::new))
+}
+
+/// A time of this column.
+pub(super) fn time(millis: i64, column: usize) -> rusqlite::Result<DateTime<Utc>> {
+    DateTime::from_timestamp_millis(millis).ok_or_else(|| invalid(column, "a time out of range"))
+}
+
+/// A value that does not fit; the message holds no value.
+pub(super) fn invalid(column: usize, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> rusqlite::Error {
+    // The error of a parser may quote what it read, which may be a person's id.
+    drop(error.into());
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, "a stored value cannot be read".into())
+}
+
+/// The record whose columns begin at `at`, to be shared.
+pub(super) fn shared(row: &Row<'_>, at: usize) -> rusqlite::Result<Arc<Record>> {
+    record(row, at).map(Arc::new)
+}

@@ -1,0 +1,269 @@
+//! The writer: the one thread that writes. It takes whatever queued while its last commit ran, and stores it in one
+//! transaction, synced once; then it does a bounded piece of other work, and looks at the queue again.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use super::backup::{self, Job};
+use super::checkpoint::Checkpointer;
+use super::error::failure;
+use super::lock::Lock;
+use super::queue::{Append, Work};
+use super::segments::Log;
+use super::settle::Settlement;
+use super::shared::Shared;
+use super::sinks;
+use crate::journal::{Appended, JournalError};
+
+/// How often the writer looks after disk, ages, and metrics.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// The state of the writing thread.
+pub(super) struct Writer {
+    pub(super) conn: Rc<Connection>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) log: Log,
+    /// Bytes in use, as of the last commit.
+    pub(super) bytes: u64,
+    /// Why the last append was not stored, until one is, or a try on our own succeeds.
+    pub(super) trouble: Option<JournalError>,
+    /// Whether the disk has less free than it should.
+    pub(super) disk_low: bool,
+    /// Whether events may have grown too old.
+    pub(super) tidying: bool,
+    /// Whether the sinks are known, so that it is known what they are owed.
+    pub(super) configured: bool,
+    /// A backup to begin.
+    pub(super) backup: Option<Job>,
+    /// Whether one runs.
+    pub(super) backing_up: bool,
+    pub(super) checkpointer: Checkpointer,
+    housekeeping: Instant,
+    closed: bool,
+    _lock: Lock,
+}
+
+impl Writer {
+    pub(super) fn new(conn: Connection, shared: Arc<Shared>, log: Log, checkpointer: Checkpointer, lock: Lock) -> Self {
+        Self {
+            conn: Rc::new(conn),
+            shared,
+            log,
+            bytes: 0,
+            trouble: None,
+            disk_low: false,
+            tidying: false,
+            configured: false,
+            backup: None,
+            backing_up: false,
+            checkpointer,
+            housekeeping: Instant::now(),
+            closed: false,
+            _lock: lock,
+        }
+    }
+
+    /// Works until the queue is closed and empty.
+    pub(super) fn run(mut self) {
+        self.keep_house();
+        while !self.closed {
+            self.turn();
+            if let Some(job) = self.backup.take() {
+                backup::run(&mut self, job);
+            }
+        }
+    }
+
+    /// A backup begins with the next turn, unless one is under way.
+    pub(super) fn begin_backup(&mut self, job: Job) {
+        if self.backing_up || self.backup.is_some() {
+            let _ = job.reply.send(Err(JournalError::Refused("a backup is being made already".to_owned())));
+        } else {
+            self.backup = Some(job);
+        }
+    }
+
+    /// Whether the journal is closing.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closed
+    }
+
+    /// One round: a batch, then other work. Waits for work only if there is none of its own.
+    pub(super) fn turn(&mut self) {
+        let patience = if self.tidying || self.backing_up { Instant::now() } else { self.housekeeping };
+        let work = self.shared.queue.take(patience);
+        self.closed = work.closed;
+        let Work { appends, settlements, commands, places, .. } = work;
+        if !appends.is_empty() || !settlements.is_empty() || places {
+            self.batch(appends, settlements);
+        }
+        for command in commands {
+            command(self);
+        }
+        if Instant::now() >= self.housekeeping {
+            self.keep_house();
+            self.housekeeping = Instant::now() + HOUSEKEEPING;
+        }
+        if self.tidying {
+            self.tidying = self.tidy();
+        }
+        self.bound_wal();
+    }
+
+    /// Runs `work` in a transaction; places that moved ride on it. When it fails, nothing of it remains.
+    pub(super) fn transact<T>(&mut self, work: impl FnOnce(&mut Self) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        let log = self.log.clone();
+        self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let done = work(self).and_then(|value| Ok((value, sinks::save(&self.conn, &self.shared.sinks)?)));
+        let failed = match done {
+            Ok((value, saving)) => match self.conn.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])) {
+                Ok(_) => {
+                    saving.committed(&self.shared.sinks);
+                    self.measure();
+                    return Ok(value);
+                }
+                Err(error) => {
+                    saving.failed(&self.shared.sinks);
+                    error
+                }
+            },
+            Err(error) => error,
+        };
+        self.log = log;
+        // Some failures have rolled back on their own already.
+        if !self.conn.is_autocommit()
+            && let Err(error) = self.conn.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, "the journal could not roll back");
+        }
+        // What was to be saved waits for the next occasion.
+        self.shared.queue.moved();
+        Err(failed)
+    }
+
+    fn batch(&mut self, appends: Vec<Append>, settlements: Vec<Settlement>) {
+        let appends = self.admit(appends);
+        let (mut settlements, stale): (Vec<_>, Vec<_>) = settlements.into_iter().partition(|settlement| {
+            let all = self.shared.sinks.all();
+            all.get(&settlement.sink).is_some_and(|place| place.consumer == settlement.consumer)
+        });
+        for settlement in stale {
+            let lost = format!("another consumer has the place of sink {}", settlement.sink);
+            let _ = settlement.reply.send(Err(JournalError::Refused(lost)));
+        }
+        for settlement in &mut settlements {
+            settlement.forget_skipped(&self.shared.sinks);
+        }
+        let begun = Instant::now();
+        let stored = self.transact(|writer| {
+            let mut answers = Vec::with_capacity(appends.len());
+            for append in &appends {
+                let answer: rusqlite::Result<Vec<Appended>> =
+                    append.records.iter().map(|record| writer.log.insert(&writer.conn, record)).collect();
+                answers.push(answer?);
+            }
+            for settlement in &settlements {
+                for change in &settlement.changes {
+                    change.write(&writer.conn, &settlement.sink)?;
+                }
+            }
+            Ok(answers)
+        });
+        match stored {
+            Ok(answers) => self.answer(appends, answers, settlements, begun),
+            Err(error) => self.refuse(&error, appends, settlements),
+        }
+    }
+
+    fn answer(
+        &mut self,
+        appends: Vec<Append>,
+        answers: Vec<Vec<Appended>>,
+        settlements: Vec<Settlement>,
+        begun: Instant,
+    ) {
+        let metrics = &self.shared.metrics;
+        if !appends.is_empty() {
+            self.trouble = None;
+            metrics.journal_commit_seconds.observe(begun.elapsed().as_secs_f64());
+            let events: usize = answers.iter().map(Vec::len).sum();
+            #[expect(clippy::cast_precision_loss, reason = "a batch has far fewer than 2^52 events")]
+            metrics.journal_batch_events.observe(events as f64);
+        }
+        let last_seq = self.log.last();
+        self.shared.news.send_if_modified(|news| std::mem::replace(&mut news.last_seq, last_seq) != last_seq);
+        for (append, answer) in appends.into_iter().zip(answers) {
+            // Who asked may be gone; the records are stored all the same.
+            let _ = append.reply.send(Ok(answer));
+        }
+        if !settlements.is_empty() {
+            let mut all = self.shared.sinks.all();
+            for Settlement { sink, changes, .. } in &settlements {
+                if let Some(place) = all.get_mut(sink) {
+                    changes.iter().for_each(|change| change.apply(place));
+                }
+            }
+            drop(all);
+            self.shared.queue.moved();
+        }
+        for settlement in settlements {
+            let _ = settlement.reply.send(Ok(()));
+        }
+        if self.log.is_segment_full(self.shared.config.segment_events)
+            && let Err(error) = self.transact(|writer| writer.log.begin_segment(&writer.conn))
+        {
+            // The old one serves until it works.
+            tracing::warn!(%error, "the journal could not begin a new segment");
+        }
+    }
+
+    fn refuse(&mut self, error: &rusqlite::Error, appends: Vec<Append>, settlements: Vec<Settlement>) {
+        let reason = failure(error);
+        if self.trouble.is_none() {
+            tracing::error!(error = %reason, "the journal could not write");
+        }
+        for append in appends {
+            let _ = append.reply.send(Err(reason.clone()));
+        }
+        for settlement in settlements {
+            let _ = settlement.reply.send(Err(reason.clone()));
+        }
+        self.trouble = Some(reason);
+        self.show();
+    }
+
+    /// Lets appends in while there is room.
+    fn admit(&mut self, appends: Vec<Append>) -> Vec<Append> {
+        if appends.is_empty() {
+            return appends;
+        }
+        let bytes = appends.iter().map(|append| append.bytes).sum();
+        let Err(reason) = self.room_for(bytes) else { return appends };
+        for append in appends {
+            let _ = append.reply.send(Err(reason.clone()));
+        }
+        if self.trouble.is_none() {
+            tracing::error!(%reason, "the journal refuses events");
+        }
+        self.trouble = Some(reason);
+        self.show();
+        Vec::new()
+    }
+
+    /// Takes the measure of the file after a commit.
+    fn measure(&mut self) {
+        let number =
+            |pragma| -> rusqlite::Result<u64> { self.conn.prepare_cached(pragma)?.query_row([], |row| row.get(0)) };
+        let in_use = || Ok::<_, rusqlite::Error>(number("PRAGMA page_count")? - number("PRAGMA freelist_count")?);
+        if let Ok(pages) = in_use() {
+            self.bytes = pages * super::PAGE_BYTES;
+        }
+        let mut status = self.shared.status();
+        status.bytes = self.bytes;
+        status.events = self.log.next - self.log.oldest;
+        status.last_seq = self.log.last();
+    }
+}
