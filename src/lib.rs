@@ -45,3 +45,8 @@ pub mod names;
 pub mod secret;
 pub mod sinks;
 pub mod sources;
+
+/// The examples of the README are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

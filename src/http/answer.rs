@@ -1,13 +1,13 @@
 //! Answers: short, of our own words, and the same for the same outcome.
 
 use axum::body::Body;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
-use serde::Serialize;
 use uuid::Uuid;
 
 use super::outcome::Outcome;
+use super::problem::Problem;
 
 /// The methods of webhooks.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST");
@@ -77,7 +77,7 @@ impl Answer {
                 response
             }
             Content::Problem { challenges } => {
-                let mut response = problem(status, detail);
+                let mut response = Problem::new(status, detail).into_response();
                 for challenge in challenges {
                     response.headers_mut().append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
                 }
@@ -113,19 +113,4 @@ fn with_type(body: Body, content_type: HeaderValue) -> Response {
     let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response
-}
-
-/// An error as RFC 9457 has it; `type` is `about:blank`, which says that there is no more to it than the status.
-fn problem(status: StatusCode, detail: &'static str) -> Response {
-    #[derive(Serialize)]
-    struct Problem {
-        r#type: &'static str,
-        title: &'static str,
-        status: u16,
-        detail: &'static str,
-    }
-    let title = status.canonical_reason().unwrap_or("Error");
-    let problem = Problem { r#type: "about:blank", title, status: status.as_u16(), detail };
-    let body = serde_json::to_vec(&problem).expect("strings and a number always serialise");
-    with_type(Body::from(body), HeaderValue::from_static("application/problem+json"))
 }
