@@ -10,10 +10,11 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use crate::auth::{Received, Refusal, Verified};
-use crate::config::Sources as SourcesConfig;
+use crate::config::{Auth, MetaConfig, SourceConfig, Sources as SourcesConfig, WebexConnectConfig};
 use crate::event::{Event, Record};
 use crate::model::Payload;
 use crate::names::{SourceName, SourceType};
+use crate::secret::Secrets;
 
 /// What a GET on a source's path is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,15 +73,16 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// The sources of this configuration.
+    /// The sources of this configuration. Their secrets stay shared with it, so that a rotation reaches them.
     pub fn new(config: &SourcesConfig) -> Self {
-        let _ = config;
-        todo!("helper `sources`")
+        Self {
+            by_name: config.iter().map(|(name, config)| (name.clone(), source(name, config))).collect(),
+            defaults: SourceType::ALL.iter().map(|source_type| default_source(*source_type)).collect(),
+        }
     }
 
     /// The source of this name.
     pub fn get(&self, name: &str) -> Option<&Arc<dyn Source>> {
-        let _ = &self.defaults;
         self.by_name.get(name.parse::<SourceName>().ok().as_ref()?)
     }
 
@@ -89,9 +91,38 @@ impl Sources {
         self.by_name.values()
     }
 
-    /// The record with its typed payload.
+    /// The record with its typed payload. A record whose source has left the configuration, or is another sender's now,
+    /// is decoded with the defaults of its type.
     pub fn decode(&self, record: Arc<Record>) -> Event {
-        let _ = record;
-        todo!("helper `sources`")
+        let of_type = |source: &&Arc<dyn Source>| source.source_type() == record.source_type;
+        let source = self.by_name.get(&record.source).filter(of_type).or_else(|| self.defaults.iter().find(of_type));
+        let payload = source.map_or(Payload::Opaque, |source| source.decode(&record));
+        Event { record, payload: Arc::new(payload) }
     }
+}
+
+fn source(name: &SourceName, config: &SourceConfig) -> Arc<dyn Source> {
+    match config {
+        SourceConfig::Meta(config) => Arc::new(meta::Meta::new(name.clone(), config)),
+        SourceConfig::WebexConnect(config) => Arc::new(webex_connect::WebexConnect::new(name.clone(), config)),
+    }
+}
+
+/// A source that only decodes: it has no path, no secret, and takes no body.
+fn default_source(source_type: SourceType) -> Arc<dyn Source> {
+    let name: SourceName = source_type.as_str().parse().expect("the names of types are names");
+    let auth = Auth::default();
+    let config = match source_type {
+        SourceType::Meta => SourceConfig::Meta(MetaConfig {
+            verify_token: Secrets::default(),
+            auth,
+            own_app_ids: Vec::new(),
+            page_inbox_app_ids: meta::PAGE_INBOX_APP_IDS.map(str::to_owned).into(),
+            max_body: 0,
+        }),
+        SourceType::WebexConnect => {
+            SourceConfig::WebexConnect(WebexConnectConfig { auth, timezone: None, max_body: 0 })
+        }
+    };
+    source(&name, &config)
 }

@@ -53,7 +53,6 @@ impl<'a> Part<'a> {
 /// The parts of a body, at least one, in their order. Total: keys that occur twice count twice, and what is not of the
 /// expected type is kept with the smallest part around it.
 pub fn parts(body: &str) -> Vec<Part<'_>> {
-    let body = body.trim();
     let mut object = None;
     let mut entries = Vec::new();
     let mut enveloped = false;
