@@ -17,5 +17,22 @@ pub fn is_json(bytes: &[u8]) -> bool {
 
 /// JSON to be written as it is, white space outside strings taken out; none if it is not JSON. However deeply nested.
 pub fn verbatim(json: &str) -> Option<Box<RawValue>> {
+    // Without its white space, what is no JSON can become some ("1 2").
+    if !is_json(json.as_bytes()) {
+        return None;
+    }
     RawValue::from_string(String::from_utf8(compact(json.as_bytes())).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::verbatim;
+
+    #[test]
+    fn only_json_is_verbatim() {
+        assert_eq!(verbatim(" { \"a b\" : 1.50 } ").unwrap().get(), "{\"a b\":1.50}");
+        for other in ["1 2", "nu ll", "", "{", "{} x"] {
+            assert!(verbatim(other).is_none(), "{other}");
+        }
+    }
 }

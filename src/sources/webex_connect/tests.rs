@@ -480,9 +480,14 @@ fn every_variation_decodes_as_intended() {
 
 #[test]
 fn a_body_that_is_not_json_is_kept() {
-    for body in
-        [&b"a=1&b=2"[..], b"{\"channel\":\"sms\",\"oa\":\"1\"} x", b"{\"a\":\"\xff\"}", b"\x1f\x8b\x08\x00", b" "]
-    {
+    for body in [
+        &b"a=1&b=2"[..],
+        b"{\"channel\":\"sms\",\"oa\":\"1\"} x",
+        b"{\"a\":\"\xff\"}",
+        b"\x1f\x8b\x08\x00",
+        b" ",
+        b"1 2",
+    ] {
         let Split { records, json } = split(body);
         assert!(!json);
         assert_eq!(records[0].kind, Kind::ConnectUnrecognized);
