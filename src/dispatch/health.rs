@@ -112,6 +112,11 @@ impl Health {
         self.witnesses.len() < WITNESSES && !self.witnesses.contains(lane)
     }
 
+    /// Whether more than one lane failed since the sink last accepted something.
+    pub(super) fn several_failed(&self) -> bool {
+        self.witnesses.len() > 1
+    }
+
     /// Whether nothing but this lane failed since the sink last accepted something.
     pub(super) fn only_witness(&self, lane: &Lane) -> bool {
         self.witnesses.iter().all(|witness| witness == lane)

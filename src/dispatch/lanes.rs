@@ -161,8 +161,6 @@ pub(super) struct Lanes {
     parked: usize,
     /// Events the sink accepted, ever.
     accepted: u64,
-    /// `accepted` during the last outage: what failed then says nothing about events.
-    outage: Option<u64>,
     next_number: u64,
 }
 
@@ -180,7 +178,6 @@ impl Lanes {
             held_bytes: 0,
             parked: 0,
             accepted: 0,
-            outage: None,
             next_number: 0,
         }
     }
@@ -405,13 +402,15 @@ impl Lanes {
 
     /// The sink accepted events.
     fn accept(&mut self, delivered: usize, busy: &[Lane], now: Instant, step: &mut Step) {
-        let before = self.accepted;
         self.accepted += delivered as u64;
         let troubled = std::mem::take(&mut self.troubled);
+        let several = self.health.several_failed();
         if let Some(lasted) = self.health.accepted(now) {
-            self.outage = Some(before);
             step.news.push(News::Up { lasted });
-            return;
+            // Those who failed when the sink went down will most likely get through now.
+            if several {
+                return;
+            }
         }
         for lane in troubled {
             let stuck = self.queues.get(&lane).is_some_and(|q| q.failures > 0 && q.place != Place::Busy);
@@ -477,8 +476,9 @@ impl Lanes {
     fn judge(&self, lane: &Lane, item: &mut Item, permanent: bool) -> bool {
         let Some(trouble) = item.trouble.as_deref_mut() else { return false };
         trouble.tries = trouble.tries.saturating_add(1);
-        // The failure before this one counts if the sink has accepted something since, and was not down then.
-        let counts = trouble.last.is_some_and(|then| self.accepted > then && self.outage != Some(then));
+        // The failure before this one counts if the sink has accepted something since: all failures of an outage are
+        // one at most, however long it lasts.
+        let counts = trouble.last.is_some_and(|then| self.accepted > then);
         if counts {
             trouble.attempts = trouble.attempts.saturating_add(1);
         }

@@ -15,6 +15,8 @@ mod backoff;
 mod dispatcher;
 mod health;
 mod lanes;
+#[cfg(test)]
+mod simulation;
 mod supervise;
 
 pub use dispatcher::{Decode, DispatchError, Dispatcher};
