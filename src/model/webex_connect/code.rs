@@ -54,9 +54,9 @@ pub(super) fn meaning(channel: Channel, code: &str) -> Option<Meaning> {
     Some(Meaning { text: row.3, says: row.2 })
 }
 
-/// Code, channels, what it says of the message, in words. From the sender's pages on Messenger
-/// (<https://developers.webexconnect.io/reference/fb-messenger-outbound-webhooks>) and SMS
-/// (<https://developers.webexconnect.io/reference/sms-1>).
+/// Code, channels, what it says of the message, in words. From the pages on outbound webhooks of the sender's channels
+/// (those of SMS: <https://developers.webexconnect.io/reference/sms-1>). What 7303 means on Instagram they do not say in
+/// public, so it has no row; no more have the codes of voice calls.
 const MEANINGS: &[(&str, On, Says, &str)] = &[
     ("7500", On::Messaging, Says::Exactly(Status::Delivered), "delivered"),
     ("7501", On::Messaging, Says::Exactly(Status::Submitted), "submitted (interim)"),

@@ -72,6 +72,13 @@ impl ConnectEvent {
             extra: fields.into_extra(),
         })
     }
+
+    /// Whether the sender sent fields that no model names.
+    pub fn has_extra(&self) -> bool {
+        !self.extra.is_empty()
+            || self.attachments.iter().any(Attachment::has_extra)
+            || self.postback.as_ref().is_some_and(|postback| !postback.extra.is_empty())
+    }
 }
 
 /// A list, one attachment, JSON text of either, or text that is the only thing known of an attachment.

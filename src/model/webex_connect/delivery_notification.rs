@@ -88,6 +88,11 @@ impl DeliveryNotification {
             extra: levels.into_extra(),
         })
     }
+
+    /// Whether the sender sent fields that no model names.
+    pub fn has_extra(&self) -> bool {
+        !self.extra.is_empty()
+    }
 }
 
 const ENVELOPE: &str = "deliveryInfoNotification";

@@ -388,7 +388,7 @@ const INTENT: &[(&str, &[(&str, &str)])] = &[
     ("message.sms.empty_event", &[("/data/event", "null")]),
     (
         "message.sms.json_text",
-        &[("/data/text", r#"[{"url":"https://files.example/no-file"}]"#), ("/data/attachments", "[]")],
+        &[("/data/text", r#"[{"url":"https://files.example.com/no-file"}]"#), ("/data/attachments", "[]")],
     ),
     ("message.sms.misspelt_user_id", &[("/data/user/connect_user_id", "9009"), ("/time", "2026-09-14T09:30:15.456Z")]),
     ("message.sms.only_destination", &[("/subject", "null"), ("/data/text", "From nobody")]),
@@ -398,13 +398,13 @@ const INTENT: &[(&str, &[(&str, &str)])] = &[
         &[
             ("/data/text", "null"),
             ("/data/attachments/0/type", "image"),
-            ("/data/attachments/0/url", "https://files.example/m/1.jpg"),
+            ("/data/attachments/0/url", "https://files.example.com/m/1.jpg"),
             ("/data/attachments/1/type", "file"),
-            ("/data/attachments/2/url", "https://files.example/m/3"),
+            ("/data/attachments/2/url", "https://files.example.com/m/3"),
         ],
     ),
     ("message.mms.files_real_list", &[("/data/text", "null"), ("/data/attachments/2/type", "file")]),
-    ("message.mms.urls", &[("/data/text", "null"), ("/data/attachments/1/url", "https://files.example/m/2.vcf")]),
+    ("message.mms.urls", &[("/data/text", "null"), ("/data/attachments/1/url", "https://files.example.com/m/2.vcf")]),
     ("message.mms.text_that_is_json", &[("/data/text", "[1, 2, 3]"), ("/data/attachments", "[]")]),
     (
         "message.email.text",
@@ -475,6 +475,23 @@ fn every_variation_decodes_as_intended() {
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             assert_eq!(text, *expected, "{name} {pointer}");
         }
+    }
+}
+
+#[test]
+fn what_leaves_fits_its_published_schema() {
+    let validator = |schema: schemars::Schema| jsonschema::validator_for(schema.as_value()).unwrap();
+    let notification = validator(schemars::schema_for!(DeliveryNotification));
+    let message = validator(schemars::schema_for!(ConnectEvent));
+    for (name, body) in fixtures() {
+        let event = event(record(body));
+        let validator = match event["type"].as_str() {
+            Some("webex_connect.delivery_notification") => &notification,
+            Some("webex_connect.unrecognized") => continue,
+            _ => &message,
+        };
+        let errors: Vec<String> = validator.iter_errors(&event["data"]).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{name}: {errors:?}");
     }
 }
 
