@@ -117,7 +117,7 @@ impl Listener {
                 ended = poll_fn(|cx| http.poll_without_shutdown(cx)) => break ended,
                 () = stop.cancelled(), if !stopping => {
                     stopping = true;
-                    Pin::new(&mut http).graceful_shutdown();
+                    std::pin::Pin::new(&mut http).graceful_shutdown();
                 }
             }
         };

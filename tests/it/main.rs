@@ -1,2 +1,9 @@
 //! One integration binary; each module says in a sentence what belongs there.
 mod journal;
+
+mod door;
+mod http_evidence;
+mod http_framing;
+mod http_limits;
+mod http_statuses;
+mod http_stop;
