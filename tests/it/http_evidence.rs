@@ -1,12 +1,9 @@
 //! What is kept and said of a request: the evidence of its arrival beside each event, and one line in the log.
 
-use std::io;
-use std::sync::{Arc, Mutex};
-
 use hooksink::config::ClientAddressHeader;
 use serde_json::Value;
-use tracing_subscriber::fmt::MakeWriter;
 
+use crate::captured_log;
 use crate::door::{Door, META_BODY, Mode, plain, post, post_messenger};
 
 #[tokio::test]
@@ -47,35 +44,9 @@ async fn a_forged_address_does_not_pass_the_address_list() {
     door.close().await;
 }
 
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Captured {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
-/// Everything runs on this test's thread, which is why a subscriber of the thread sees the server's lines.
 #[tokio::test(flavor = "current_thread")]
 async fn each_request_is_one_line_without_anything_of_its_content() {
-    let captured = Captured::default();
-    let subscriber =
-        tracing_subscriber::fmt().json().with_max_level(tracing::Level::INFO).with_writer(captured.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    captured_log::begin();
     let door = Door::open().await;
     let target = "/webhooks/key?token=query-marker";
     let check = "/webhooks/messenger?hub.mode=subscribe&hub.challenge=challenge-marker&hub.verify_token=verify-marker";
@@ -93,7 +64,7 @@ async fn each_request_is_one_line_without_anything_of_its_content() {
     door.journal.set(Mode::Panic);
     door.ask(&post_messenger(META_BODY)).await;
     door.close().await;
-    let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
+    let text = captured_log::end();
     assert!(!text.contains("marker"), "{text}");
     assert!(!text.contains("127.0.0.1"), "{text}");
     let lines: Vec<Value> =

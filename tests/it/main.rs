@@ -1,9 +1,9 @@
 //! One integration binary; each module says in a sentence what belongs there.
-mod journal;
-
+mod captured_log;
 mod door;
 mod http_evidence;
 mod http_framing;
 mod http_limits;
 mod http_statuses;
 mod http_stop;
+mod journal;
