@@ -4,6 +4,7 @@
 pub mod cloud_event;
 mod context;
 mod kind;
+mod schema;
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,6 +18,7 @@ use uuid::Uuid;
 pub use cloud_event::Format;
 pub use context::{Arrival, Context, Place, Proof, Scheme};
 pub use kind::{Kind, UnknownKind};
+pub use schema::event_schema;
 
 use crate::model::Payload;
 use crate::names::{SourceName, SourceType};

@@ -53,6 +53,26 @@ pub enum Payload {
     Opaque,
 }
 
+impl Payload {
+    /// Whether the sender sent fields that no model names: a model lags behind its sender. Kinds that show everything
+    /// under `fields` have none.
+    pub fn has_extra(&self) -> bool {
+        let attached = |attachments: &[Attachment]| attachments.iter().any(Attachment::has_extra);
+        match self {
+            Self::DeliveryNotification(notification) => !notification.extra.is_empty(),
+            Self::ConnectEvent(event) => !event.extra.is_empty() || attached(&event.attachments),
+            Self::MessageEcho(echo) => !echo.item.extra.is_empty() || attached(&echo.attachments),
+            Self::Message(message) => !message.item.extra.is_empty() || attached(&message.attachments),
+            Self::MessageEdit(edit) => !edit.item.extra.is_empty(),
+            Self::Reaction(reaction) => !reaction.item.extra.is_empty(),
+            Self::Delivery(delivery) => !delivery.item.extra.is_empty(),
+            Self::Read(read) => !read.item.extra.is_empty(),
+            Self::Postback(postback) => !postback.item.extra.is_empty(),
+            Self::MetaFields(_) | Self::Unrecognized(_) | Self::Opaque => false,
+        }
+    }
+}
+
 /// Authentic JSON that is nothing known.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Unrecognized {
