@@ -177,7 +177,7 @@ impl Metrics {
         let mut out = String::new();
         if encode(&mut out, &self.registry).is_err() {
             // Writing to a String cannot fail; an encoder error would be a defect of a metric above.
-            let _ = write!(out, "# EOF\n");
+            let _ = writeln!(out, "# EOF");
         }
         out
     }
