@@ -10,8 +10,10 @@ use chrono::{DateTime, Utc};
 use hooksink::config::{Engine, JournalConfig};
 use hooksink::event::{Arrival, Context, EventId, Kind, Place, Proof, Record, Scheme, Subject};
 use hooksink::filter::{Filter, Pattern};
-use hooksink::journal::sqlite::SqliteJournal;
-use hooksink::journal::{Appended, Consumer, ConsumerSpec, Entry, Journal, Outcome, StartFrom, Ticket};
+use hooksink::journal::sqlite::{BackupError, OpenError, SqliteJournal, backup_offline};
+use hooksink::journal::{
+    Appended, Consumer, ConsumerSpec, Entry, Journal, JournalError, Letters, Outcome, ReplayRequest, StartFrom, Ticket,
+};
 use hooksink::metrics::Metrics;
 use hooksink::names::{SinkName, SourceType};
 use tempfile::TempDir;
@@ -236,4 +238,494 @@ async fn what_is_parked_stays_owed_and_is_told_after_reopening() {
     assert_eq!(numbers(&read(&mut consumer, 7).await), [1, 2, 4, 6, 7, 8, 9]);
     consumer.settle(vec![(first.ticket, Outcome::Delivered)]).await.unwrap();
     assert_eq!(journal.sinks().await.unwrap()[0].parked, 1);
+}
+
+/// The journal with ten events of which the sink gave up on two.
+async fn open_with_two_letters(config: &JournalConfig) -> (SqliteJournal, Box<dyn Consumer>) {
+    let (journal, mut consumer) = open_with_crm(config).await;
+    journal.append((0..10).map(record).collect()).await.unwrap();
+    let entries = read(&mut consumer, 10).await;
+    let mut outcomes = delivered(&entries);
+    for at in [2, 4] {
+        outcomes[at].1 = Outcome::Dead { reason: "422".to_owned(), attempts: 5 };
+    }
+    consumer.settle(outcomes).await.unwrap();
+    (journal, consumer)
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_and_keep_their_event() {
+    let folder = TempDir::new().unwrap();
+    let config = config(folder.path());
+    let (journal, _consumer) = open_with_two_letters(&config).await;
+    let letters = journal.dead_letters(Some(&sink("crm")), 0, 10).await.unwrap();
+    assert_eq!(letters.iter().map(|letter| letter.event_id).collect::<Vec<_>>(), [record(2).id, record(4).id]);
+    assert_eq!((letters[0].attempts, letters[0].reason.as_str(), letters[0].retrying), (5, "422", false));
+    assert_eq!(letters[0].bytes, record(2).raw.len() as u64);
+    assert_eq!(journal.dead_letters(None, letters[0].id, 10).await.unwrap().len(), 1);
+    assert!(journal.dead_letters(Some(&sink("other")), 0, 10).await.unwrap().is_empty());
+    let (_, event) = journal.dead_letter(letters[1].id).await.unwrap().unwrap();
+    same(&event, &Record { received_at: event.received_at, ..record(4) });
+    let status = &journal.sinks().await.unwrap()[0];
+    assert_eq!((status.dead_letters, status.lag_events, status.oldest_unsent), (2, 0, None));
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_tried_again_until_it_is_delivered() {
+    let folder = TempDir::new().unwrap();
+    let config = config(folder.path());
+    let (journal, mut consumer) = open_with_two_letters(&config).await;
+    let letters = journal.dead_letters(None, 0, 10).await.unwrap();
+    let ids: Vec<i64> = letters.iter().map(|letter| letter.id).collect();
+    assert!(consumer.read(10, usize::MAX).await.unwrap().is_empty());
+    assert_eq!(journal.retry_dead_letters(Letters::Ids(ids.clone())).await.unwrap(), 2);
+    let entries = read(&mut consumer, 2).await;
+    assert_eq!(numbers(&entries), [2, 4]);
+    assert_eq!(entries[0].ticket, Ticket::Letter(ids[0]));
+    let again = Outcome::Dead { reason: "still".to_owned(), attempts: 3 };
+    consumer.settle(vec![(entries[0].ticket, Outcome::Delivered), (entries[1].ticket, again)]).await.unwrap();
+    let left = journal.dead_letters(None, 0, 10).await.unwrap();
+    assert_eq!(left.iter().map(|letter| letter.id).collect::<Vec<_>>(), [ids[1]]);
+    assert_eq!((left[0].reason.as_str(), left[0].retrying), ("still", false));
+    // One that is asked for and not settled is handed out by the next process.
+    assert_eq!(journal.retry_dead_letters(Letters::Sink(sink("crm"))).await.unwrap(), 1);
+    journal.close().await;
+    drop((journal, consumer));
+    let (_journal, mut consumer) = open_with_crm(&config).await;
+    assert_eq!(numbers(&read(&mut consumer, 1).await), [4]);
+}
+
+#[tokio::test]
+async fn dropped_letters_are_gone() {
+    let folder = TempDir::new().unwrap();
+    let (journal, _consumer) = open_with_two_letters(&config(folder.path())).await;
+    assert_eq!(journal.drop_dead_letters(Letters::Sink(sink("other"))).await.unwrap(), 0);
+    assert_eq!(journal.drop_dead_letters(Letters::Sink(sink("crm"))).await.unwrap(), 2);
+    assert!(journal.dead_letters(None, 0, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_replay_hands_out_what_is_stored_once_more() {
+    let folder = TempDir::new().unwrap();
+    let config = config(folder.path());
+    let (journal, mut consumer) = open_with_crm(&config).await;
+    let begin = Utc::now() - chrono::TimeDelta::hours(1);
+    let early = Record { received_at: begin - chrono::TimeDelta::hours(1), ..record(100) };
+    journal.append(vec![early]).await.unwrap();
+    journal.append((0..10).map(record).collect()).await.unwrap();
+    let entries = read(&mut consumer, 11).await;
+    consumer.settle(delivered(&entries)).await.unwrap();
+    let request = ReplayRequest { sink: sink("crm"), from: begin, to: None, kinds: vec![Pattern::new("meta.*")] };
+    let progress = journal.start_replay(request.clone()).await.unwrap();
+    assert_eq!((progress.done, progress.total, progress.finished), (0, 11, false));
+    let entries = read(&mut consumer, 5).await;
+    assert_eq!(numbers(&entries), [0, 2, 4, 6, 8]);
+    // The first is delivered, the second parked; a new process knows of both.
+    consumer.settle(vec![(entries[0].ticket, Outcome::Delivered), (entries[1].ticket, Outcome::Parked)]).await.unwrap();
+    journal.close().await;
+    drop((journal, consumer));
+    let (journal, mut consumer) = open_with_crm(&config).await;
+    let parked = consumer.parked().await.unwrap();
+    assert_eq!(parked.len(), 1);
+    let rest = read(&mut consumer, 3).await;
+    assert_eq!(numbers(&rest), [4, 6, 8]);
+    let mut outcomes = delivered(&rest);
+    outcomes.push((parked[0].ticket, Outcome::Delivered));
+    consumer.settle(outcomes).await.unwrap();
+    consumer.flush().await.unwrap();
+    assert!(consumer.read(10, usize::MAX).await.unwrap().is_empty());
+    consumer.flush().await.unwrap();
+    let progress = journal.replay(progress.id).await.unwrap().unwrap();
+    assert_eq!((progress.done, progress.delivered, progress.finished), (11, 5, true));
+    let refused = journal.start_replay(ReplayRequest { sink: sink("nobody"), ..request }).await;
+    assert!(matches!(refused, Err(JournalError::Refused(_))));
+}
+
+#[tokio::test]
+async fn a_sink_that_left_is_owed_until_it_is_forgotten_or_renamed() {
+    let folder = TempDir::new().unwrap();
+    let config = config(folder.path());
+    {
+        let (journal, mut consumer) = open_with_crm(&config).await;
+        journal.append((0..10).map(record).collect()).await.unwrap();
+        let entries = read(&mut consumer, 4).await;
+        let mut outcomes = delivered(&entries);
+        outcomes[1].1 = Outcome::Parked;
+        consumer.settle(outcomes).await.unwrap();
+        assert!(matches!(journal.forget_sink(&sink("crm")).await, Err(JournalError::Refused(_))));
+        journal.close().await;
+    }
+    let journal = open(&config);
+    journal.configure(vec![ConsumerSpec { from: StartFrom::Now, ..spec("new") }, spec("busy")]).await.unwrap();
+    let mut busy = journal.consumer(&sink("busy")).await.unwrap();
+    let entries = read(&mut busy, 1).await;
+    busy.settle(delivered(&entries)).await.unwrap();
+    let states = journal.sinks().await.unwrap();
+    let crm = states.iter().find(|state| state.sink == sink("crm")).unwrap();
+    assert_eq!((crm.configured, crm.cursor, crm.lag_events), (false, 4, 7));
+    // One that has been delivered something keeps its own place.
+    assert!(matches!(journal.rename_sink(&sink("crm"), &sink("busy")).await, Err(JournalError::Refused(_))));
+    // One that runs and has not goes on from the place it is given, with what was parked there.
+    let mut new = journal.consumer(&sink("new")).await.unwrap();
+    assert!(new.parked().await.unwrap().is_empty());
+    assert!(new.read(10, usize::MAX).await.unwrap().is_empty());
+    journal.rename_sink(&sink("crm"), &sink("new")).await.unwrap();
+    let entries = read(&mut new, 7).await;
+    assert_eq!(numbers(&entries), [1, 4, 5, 6, 7, 8, 9]);
+    new.settle(delivered(&entries)).await.unwrap();
+    new.flush().await.unwrap();
+    let states = journal.sinks().await.unwrap();
+    let names: Vec<&str> = states.iter().map(|state| state.sink.as_str()).collect();
+    assert_eq!(names, ["busy", "new"]);
+    assert_eq!((states[1].cursor, states[1].parked, states[1].lag_events), (10, 0, 0));
+    journal.close().await;
+    drop((journal, busy, new));
+
+    let (journal, _consumer) = open_with_crm(&config).await;
+    journal.forget_sink(&sink("new")).await.unwrap();
+    journal.forget_sink(&sink("busy")).await.unwrap();
+    assert_eq!(journal.sinks().await.unwrap().len(), 1);
+    assert!(matches!(journal.forget_sink(&sink("new")).await, Err(JournalError::Refused(_))));
+}
+
+/// Waits until the condition holds.
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let wait = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap_or_else(|_| panic!("{what}"));
+}
+
+#[tokio::test]
+async fn old_events_leave_when_no_sink_is_owed_them_and_positions_are_not_used_again() {
+    let folder = TempDir::new().unwrap();
+    let config = JournalConfig { segment_events: 4, retention: Duration::from_millis(1), ..config(folder.path()) };
+    let last = {
+        let (journal, mut consumer) = open_with_crm(&config).await;
+        for n in 0..20 {
+            journal.append(vec![record(n)]).await.unwrap();
+        }
+        let entries = read(&mut consumer, 20).await;
+        // Event 7 is parked: what is older may go, it and what is newer must stay.
+        let mut outcomes = delivered(&entries);
+        outcomes[7].1 = Outcome::Parked;
+        consumer.settle(outcomes).await.unwrap();
+        until("seven events should go", async || journal.status().events == 13).await;
+        assert!(consumer.load(entries[7].ticket).await.unwrap().is_some());
+        consumer.settle(vec![(entries[7].ticket, Outcome::Delivered)]).await.unwrap();
+        until("all events should go", async || journal.status().events == 0).await;
+        journal.close().await;
+        journal.status().last_seq
+    };
+    assert_eq!(last, 20);
+    let (journal, mut consumer) = open_with_crm(&config).await;
+    // What has left is no duplicate any more.
+    assert_eq!(journal.append(vec![record(3)]).await.unwrap(), [Appended::Stored]);
+    assert_eq!(read(&mut consumer, 1).await[0].ticket, Ticket::Log(last + 1));
+}
+
+#[tokio::test]
+async fn old_dead_letters_leave() {
+    let folder = TempDir::new().unwrap();
+    let config = JournalConfig { dead_letter_retention: Duration::from_millis(1), ..config(folder.path()) };
+    let (journal, _consumer) = open_with_two_letters(&config).await;
+    until("the letters should go", async || journal.dead_letters(None, 0, 10).await.unwrap().is_empty()).await;
+    assert_eq!(journal.status().events, 10);
+}
+
+fn large(n: u64) -> Record {
+    Record { raw: Bytes::from(vec![b'x'; 100_000]), ..record(n) }
+}
+
+#[tokio::test]
+async fn a_full_journal_refuses_until_the_sink_has_what_it_is_owed() {
+    let folder = TempDir::new().unwrap();
+    let config = JournalConfig { max_size: 4 << 20, ..config(folder.path()) };
+    let (journal, mut consumer) = open_with_crm(&config).await;
+    let mut stored = 0;
+    let refused = loop {
+        match journal.append(vec![large(stored)]).await {
+            Ok(_) => stored += 1,
+            Err(error) => break error,
+        }
+        assert!(stored < 100, "nothing is refused");
+    };
+    assert!(matches!(refused, JournalError::Full(_)), "{refused}");
+    let status = journal.status();
+    assert!(!status.writable && status.bytes <= 4 << 20, "{status:?}");
+    let entries = read(&mut consumer, stored as usize).await;
+    consumer.settle(delivered(&entries)).await.unwrap();
+    // Nobody appends meanwhile: the journal finds out on its own that there is room.
+    until("it should be writable again", async || journal.status().writable).await;
+    for n in stored..200 {
+        journal.append(vec![large(n)]).await.unwrap();
+        let entries = read(&mut consumer, 1).await;
+        assert_eq!(numbers(&entries), [n]);
+        consumer.settle(delivered(&entries)).await.unwrap();
+    }
+    assert!(journal.status().bytes <= 4 << 20);
+}
+
+#[tokio::test]
+async fn a_sink_that_may_be_skipped_loses_its_oldest_events_and_no_other_does() {
+    let folder = TempDir::new().unwrap();
+    let config = JournalConfig { max_size: 4 << 20, ..config(folder.path()) };
+    let metrics = Arc::new(Metrics::new());
+    let journal = SqliteJournal::open(&config, Arc::clone(&metrics)).unwrap();
+    journal.configure(vec![ConsumerSpec { skip_when_full: true, ..spec("lossy") }]).await.unwrap();
+    let mut lossy = journal.consumer(&sink("lossy")).await.unwrap();
+    for n in 0..100 {
+        journal.append(vec![large(n)]).await.unwrap();
+    }
+    let state = journal.sinks().await.unwrap().remove(0);
+    assert!(state.skipped > 0 && state.cursor == state.skipped, "{state:?}");
+    let entries = read(&mut lossy, 100 - state.skipped as usize).await;
+    assert_eq!(numbers(&entries), (state.skipped..100).collect::<Vec<_>>());
+    assert!(metrics.encode().contains(&format!("sink_skipped_total{{sink=\"lossy\"}} {}", state.skipped)));
+    journal.close().await;
+    drop((journal, lossy));
+
+    // The other sink may not lose anything, so nothing goes on its account either.
+    let journal = open(&config);
+    journal.configure(vec![ConsumerSpec { skip_when_full: true, ..spec("lossy") }, spec("crm")]).await.unwrap();
+    assert_eq!(journal.sinks().await.unwrap().iter().find(|s| s.sink == sink("lossy")).unwrap().skipped, state.skipped);
+    let refused = async {
+        for n in 100..200 {
+            journal.append(vec![large(n)]).await?;
+        }
+        Ok::<(), JournalError>(())
+    };
+    assert!(matches!(refused.await, Err(JournalError::Full(_))));
+    assert_eq!(journal.sinks().await.unwrap().iter().find(|s| s.sink == sink("crm")).unwrap().skipped, 0);
+}
+
+#[tokio::test]
+async fn the_disk_reserve_is_respected() {
+    let folder = TempDir::new().unwrap();
+    let config = JournalConfig { disk_reserve: u64::MAX, ..config(folder.path()) };
+    let journal = open(&config);
+    assert!(matches!(journal.append(vec![record(0)]).await, Err(JournalError::Full(_))));
+    until("the status should tell", async || !journal.status().writable).await;
+    assert!(!journal.status().disk_above_reserve);
+}
+
+#[tokio::test]
+async fn a_second_process_is_refused_by_name() {
+    let folder = TempDir::new().unwrap();
+    let config = config(folder.path());
+    let journal = open(&config);
+    let error = SqliteJournal::open(&config, Arc::new(Metrics::new())).map(|_| ()).unwrap_err().to_string();
+    let expected =
+        format!("another hooksink (process {}) holds the journal {}", std::process::id(), config.path.display());
+    assert!(error.starts_with(&expected), "{error}");
+    journal.close().await;
+    assert!(SqliteJournal::open(&config, Arc::new(Metrics::new())).is_ok());
+}
+
+#[tokio::test]
+async fn what_is_no_journal_is_refused_and_left_as_it_is() {
+    let folder = TempDir::new().unwrap();
+    let config = config(folder.path());
+    let refused = || SqliteJournal::open(&config, Arc::new(Metrics::new())).map(|_| ()).unwrap_err();
+    let path = config.path.display().to_string();
+
+    let garbage = b"these are not the bytes of a database ".repeat(1000);
+    std::fs::write(&config.path, &garbage).unwrap();
+    let error = refused();
+    assert!(matches!(error, OpenError::Damaged { .. }) && error.to_string().contains(&path), "{error}");
+    assert_eq!(std::fs::read(&config.path).unwrap(), garbage);
+
+    std::fs::remove_file(&config.path).unwrap();
+    open(&config).close().await;
+    let conn = rusqlite::Connection::open(&config.path).unwrap();
+    conn.pragma_update(None, "user_version", 77).unwrap();
+    drop(conn);
+    let before = std::fs::read(&config.path).unwrap();
+    let error = refused();
+    assert!(matches!(error, OpenError::Newer { found: 77, .. }) && error.to_string().contains(&path), "{error}");
+    assert_eq!(std::fs::read(&config.path).unwrap(), before);
+
+    std::fs::remove_file(&config.path).unwrap();
+    std::fs::create_dir(&config.path).unwrap();
+    let error = refused();
+    assert!(matches!(error, OpenError::Unusable { .. }) && error.to_string().contains(&path), "{error}");
+}
+
+#[tokio::test]
+async fn folder_and_files_are_made_for_the_user_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = TempDir::new().unwrap();
+    let config = config(&folder.path().join("deep/down"));
+    let journal = open(&config);
+    journal.append(vec![record(0)]).await.unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder.path().join("deep/down")), 0o700);
+    for file in std::fs::read_dir(folder.path().join("deep/down")).unwrap() {
+        let file = file.unwrap().path();
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
+    }
+}
+
+/// The numbers of the events in a copy, and that it is sound.
+async fn events_of(copy: &Path, scratch: &Path) -> Vec<u64> {
+    let conn = rusqlite::Connection::open(copy).unwrap();
+    let sound: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(sound, "ok");
+    drop(conn);
+    let config = JournalConfig { path: copy.to_owned(), ..config(scratch) };
+    let journal = open(&config);
+    journal.configure(vec![spec("reader")]).await.unwrap();
+    let mut consumer = journal.consumer(&sink("reader")).await.unwrap();
+    numbers(&read(&mut consumer, usize::try_from(journal.status().events).unwrap()).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_while_events_come_has_all_that_were_stored_before_it() {
+    let folder = TempDir::new().unwrap();
+    let config = JournalConfig { segment_events: 300, ..config(folder.path()) };
+    let journal = Arc::new(open(&config));
+    for from in (0..1000).step_by(100) {
+        let batch = (from..from + 100).map(|n| Record { raw: Bytes::from(vec![b'y'; 10_000]), ..record(n) }).collect();
+        journal.append(batch).await.unwrap();
+    }
+    let (stop, mut stopped) = tokio::sync::watch::channel(false);
+    let (steps, mut stepped) = tokio::sync::mpsc::unbounded_channel();
+    let background = {
+        let journal = Arc::clone(&journal);
+        tokio::spawn(async move {
+            let mut n = 1000;
+            while !*stopped.borrow_and_update() {
+                journal.append(vec![record(n)]).await.unwrap();
+                n += 1;
+            }
+            n
+        })
+    };
+    let progress = move |done, all| steps.send((done, all)).unwrap();
+    let copy = journal.backup(Path::new("today/copy.db"), Box::new(progress)).await.unwrap();
+    stop.send(true).unwrap();
+    let stored = background.await.unwrap();
+    assert_eq!(copy, config.backup_dir.join("today/copy.db"));
+    let (mut count, mut last) = (0, (0, 0));
+    while let Ok(step) = stepped.try_recv() {
+        (count, last) = (count + 1, step);
+    }
+    assert!(count > 5 && last.0 == last.1, "{count} steps, the last {last:?}");
+    let events = events_of(&copy, folder.path()).await;
+    assert!(events.len() > 1000 && (events.len() as u64) < stored + 1, "{}", events.len());
+    assert_eq!(events, (0..events.len() as u64).collect::<Vec<_>>());
+    assert!(!config.backup_dir.join("today/copy.db.partial").exists());
+}
+
+#[tokio::test]
+async fn a_backup_goes_below_its_folder_and_replaces_nothing() {
+    let folder = TempDir::new().unwrap();
+    let config = config(folder.path());
+    let journal = open(&config);
+    std::fs::create_dir(&config.backup_dir).unwrap();
+    std::fs::write(config.backup_dir.join("there.db"), "mine").unwrap();
+    std::os::unix::fs::symlink(folder.path(), config.backup_dir.join("out")).unwrap();
+    let absolute = folder.path().join("x.db");
+    for file in ["", "../x.db", "a/../../x.db", "there.db", "out/x.db", absolute.to_str().unwrap()] {
+        let refused = journal.backup(Path::new(file), Box::new(|_, _| {})).await;
+        assert!(matches!(refused, Err(JournalError::Refused(_))), "{file}");
+    }
+    assert_eq!(std::fs::read(config.backup_dir.join("there.db")).unwrap(), b"mine");
+}
+
+#[tokio::test]
+async fn a_backup_without_a_server_opens_the_journal_itself() {
+    let folder = TempDir::new().unwrap();
+    let config = config(folder.path());
+    let alone = |file: &str| backup_offline(&config, Path::new(file), Box::new(|_, _| {}));
+    assert!(matches!(alone("a.db"), Err(BackupError::Open(OpenError::Unusable { .. }))));
+    let journal = open(&config);
+    journal.append((0..50).map(record).collect()).await.unwrap();
+    assert!(matches!(alone("a.db"), Err(BackupError::Open(OpenError::Held { .. }))));
+    journal.close().await;
+    drop(journal);
+    let copy = alone("a.db").unwrap();
+    assert_eq!(events_of(&copy, folder.path()).await, (0..50).collect::<Vec<_>>());
+    assert!(matches!(alone("a.db"), Err(BackupError::Copy(JournalError::Refused(_)))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_stays_within_its_bound_under_load_with_readers() {
+    const LIMIT: u64 = 1 << 20;
+    let folder = TempDir::new().unwrap();
+    let config = JournalConfig { wal_limit: LIMIT, ..config(folder.path()) };
+    let journal = Arc::new(open(&config));
+    journal.configure(vec![spec("a"), spec("b")]).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for name in ["a", "b"] {
+        let mut consumer = journal.consumer(&sink(name)).await.unwrap();
+        tasks.spawn(async move {
+            let mut count = 0;
+            while count < 1200 {
+                let entries = read(&mut consumer, 1).await;
+                count += entries.len();
+                consumer.settle(delivered(&entries)).await.unwrap();
+            }
+        });
+    }
+    for from in 0..4 {
+        let journal = Arc::clone(&journal);
+        tasks.spawn(async move {
+            for n in from * 300..(from + 1) * 300 {
+                journal.append(vec![Record { raw: Bytes::from(vec![b'z'; 20_000]), ..record(n) }]).await.unwrap();
+            }
+        });
+    }
+    tasks.join_all().await;
+    let wal = std::fs::metadata(folder.path().join("journal.db-wal")).unwrap().len();
+    // 24 MB went through it; without the bound it would hold them all.
+    assert!(wal < 6 * LIMIT, "{wal} bytes");
+}
+
+#[tokio::test]
+async fn more_than_the_queue_holds_is_refused_as_busy() {
+    let folder = TempDir::new().unwrap();
+    let config = JournalConfig { queue: 2, ..config(folder.path()) };
+    let journal = open(&config);
+    let appends = (0..200).map(|n| journal.append(vec![large(n)]));
+    let answers = futures_util::future::join_all(appends).await;
+    assert!(answers.iter().any(Result::is_ok));
+    assert!(answers.iter().any(|answer| matches!(answer, Err(JournalError::Busy))));
+    let stored = answers.iter().filter(|answer| answer.is_ok()).count() as u64;
+    assert_eq!(journal.status().events, stored);
+}
+
+#[tokio::test]
+async fn an_append_goes_on_when_nobody_waits_for_it() {
+    let folder = TempDir::new().unwrap();
+    let (journal, mut consumer) = open_with_crm(&config(folder.path())).await;
+    for n in 0..50 {
+        let mut append = std::pin::pin!(journal.append(vec![record(n)]));
+        // Polled once, as the handler does before its client goes away, and dropped.
+        let _ = futures_util::poll!(append.as_mut());
+    }
+    assert_eq!(numbers(&read(&mut consumer, 50).await), (0..50).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_closed_journal_stores_nothing() {
+    let folder = TempDir::new().unwrap();
+    let journal = open(&config(folder.path()));
+    journal.close().await;
+    assert!(matches!(journal.append(vec![record(0)]).await, Err(JournalError::Closed)));
+    assert!(!journal.status().writable);
+}
+
+#[tokio::test]
+async fn a_later_consumer_takes_the_place_of_an_earlier_one() {
+    let folder = TempDir::new().unwrap();
+    let (journal, mut earlier) = open_with_crm(&config(folder.path())).await;
+    journal.append((0..3).map(record).collect()).await.unwrap();
+    let entries = read(&mut earlier, 3).await;
+    let mut later = journal.consumer(&sink("crm")).await.unwrap();
+    assert!(matches!(earlier.settle(delivered(&entries)).await, Err(JournalError::Refused(_))));
+    assert_eq!(numbers(&read(&mut later, 3).await), [0, 1, 2]);
+    assert!(journal.consumer(&sink("nobody")).await.is_err());
 }

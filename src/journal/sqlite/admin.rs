@@ -19,8 +19,22 @@ use crate::journal::{
 use crate::metrics::SinkLabels;
 use crate::names::SinkName;
 
+/// The tables that speak of sinks, and where.
+const TABLES: [(&str, &str); 5] =
+    [("sinks", "name"), ("parked", "sink"), ("dead_letters", "sink"), ("replays", "sink"), ("gaps", "sink")];
+/// Replays that are remembered when they have ended.
+const REPLAYS: u64 = 1000;
+
 fn failed(error: rusqlite::Error) -> JournalError {
     failure(&error)
+}
+
+/// A step of a change of dead letters.
+pub(super) struct Step {
+    /// How many were changed.
+    pub(super) changed: u64,
+    /// The last one looked at; none when there are no more.
+    pub(super) last: Option<i64>,
 }
 
 impl Writer {
@@ -61,7 +75,7 @@ impl Writer {
             let labels = SinkLabels { sink: sink.to_string() };
             self.shared.metrics.sink_unconfigured.get_or_create(&labels).set(i64::from(!place.configured));
             if !place.configured {
-                let lag = self.log.last() - place.log.cursor();
+                let lag = self.log.last().saturating_sub(place.log.cursor());
                 tracing::warn!(
                     %sink, lag, parked = place.parked(),
                     "a sink that is not in the configuration is still owed events; see `hooksink sinks forget` and `rename`"
@@ -71,7 +85,8 @@ impl Writer {
         Ok(())
     }
 
-    fn unconfigured(&self, sink: &SinkName) -> Result<(), JournalError> {
+    /// Fails unless the journal knows the sink and the configuration does not.
+    pub(super) fn unconfigured(&self, sink: &SinkName) -> Result<(), JournalError> {
         match self.shared.sinks.all().get(sink) {
             None => Err(sinks::unknown(sink)),
             Some(place) if place.configured => Err(JournalError::Refused(format!(
@@ -85,9 +100,7 @@ impl Writer {
     pub(super) fn forget_sink(&mut self, sink: &SinkName) -> Result<(), JournalError> {
         self.unconfigured(sink)?;
         self.transact(|writer| {
-            for (table, column) in
-                [("sinks", "name"), ("parked", "sink"), ("dead_letters", "sink"), ("replays", "sink"), ("gaps", "sink")]
-            {
+            for (table, column) in TABLES {
                 writer.conn.execute(&format!("DELETE FROM {table} WHERE {column} = ?1"), [sink.as_str()])?;
             }
             Ok(())
@@ -119,10 +132,11 @@ impl Writer {
                 "sink {new} has a place of its own already; `hooksink sinks forget {old}` or `hooksink replay` may be what you need"
             )));
         }
-        self.transact(|writer| {
-            for (table, column) in
-                [("sinks", "name"), ("parked", "sink"), ("dead_letters", "sink"), ("replays", "sink"), ("gaps", "sink")]
-            {
+        if let Some(place) = self.shared.sinks.all().get_mut(new) {
+            place.given_up = true;
+        }
+        let renamed = self.transact(|writer| {
+            for (table, column) in TABLES {
                 let conn = &writer.conn;
                 conn.execute(&format!("DELETE FROM {table} WHERE {column} = ?1"), [new.as_str()])?;
                 conn.execute(
@@ -130,10 +144,15 @@ impl Writer {
                     [old.as_str(), new.as_str()],
                 )?;
             }
-            Ok(())
-        })
-        .map_err(failed)?;
-        let mut loaded = load_place(&self.conn, new).map_err(failed)?;
+            load_place(&writer.conn, new)
+        });
+        let mut loaded = renamed.map_err(|error| {
+            if let Some(place) = self.shared.sinks.all().get_mut(new) {
+                place.given_up = false;
+            }
+            failed(error)
+        })?;
+        self.letters_changed = true;
         let mut all = self.shared.sinks.all();
         all.remove(old);
         if let Some(before) = all.remove(new) {
@@ -155,17 +174,29 @@ impl Writer {
         Ok(())
     }
 
-    /// Has dead letters tried again.
-    pub(super) fn retry_letters(&mut self, which: &Letters) -> Result<u64, JournalError> {
-        let count = self.transact(|writer| letters::retry(&writer.conn, which)).map_err(failed)?;
+    /// Has a step of dead letters tried again.
+    pub(super) fn retry_letters(&mut self, which: &Letters, after: i64) -> Result<Step, JournalError> {
+        let step = self.change_letters(which, after, letters::retry)?;
         self.shared.sinks.all().values_mut().for_each(|place| place.letters_asked += 1);
         self.tell();
-        Ok(count)
+        Ok(step)
     }
 
-    /// Drops dead letters for good.
-    pub(super) fn drop_letters(&mut self, which: &Letters) -> Result<u64, JournalError> {
-        self.transact(|writer| letters::drop(&writer.conn, which)).map_err(failed)
+    /// Drops a step of dead letters for good.
+    pub(super) fn drop_letters(&mut self, which: &Letters, after: i64) -> Result<Step, JournalError> {
+        self.letters_changed = true;
+        self.change_letters(which, after, letters::drop)
+    }
+
+    fn change_letters(
+        &mut self,
+        which: &Letters,
+        after: i64,
+        change: fn(&Connection, &[i64]) -> rusqlite::Result<usize>,
+    ) -> Result<Step, JournalError> {
+        let meant = letters::step(&self.conn, which, after).map_err(failed)?;
+        let changed = self.transact(|writer| change(&writer.conn, &meant)).map_err(failed)? as u64;
+        Ok(Step { changed, last: meant.last().copied() })
     }
 
     /// Begins a replay over the log as it is now.
@@ -192,7 +223,13 @@ impl Writer {
                          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                     )?
                     .execute(params![sink.as_str(), from, to, text, first_seq, last_seq, first_seq - 1, finished])?;
-                Ok(writer.conn.last_insert_rowid())
+                let id = writer.conn.last_insert_rowid();
+                writer.conn.execute(
+                    "DELETE FROM replays WHERE finished
+                     AND id NOT IN (SELECT id FROM replays ORDER BY id DESC LIMIT ?1)",
+                    [REPLAYS],
+                )?;
+                Ok(id)
             })
             .map_err(failed)?;
         if !finished {

@@ -2,6 +2,7 @@
 //! that what is stored meanwhile is in the copy as well and never makes it begin anew.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 use std::thread;
@@ -44,7 +45,7 @@ impl Target {
             return Err(refused("give a path below journal.backup_dir, without '..'"));
         }
         let path = folder.join(file);
-        let unusable = |error: std::io::Error| refused(&error.to_string());
+        let unusable = |error: io::Error| refused(&error.to_string());
         files::create_folder(files::folder(&path)).map_err(unusable)?;
         // A link below the folder may lead out of it.
         let inside = fs::canonicalize(files::folder(&path)).map_err(unusable)?;
@@ -62,7 +63,7 @@ impl Target {
     fn create(&self) -> Result<Connection, JournalError> {
         // What a crash left half-made.
         let _ = fs::remove_file(&self.partial);
-        let unusable = |error: std::io::Error| JournalError::Unavailable(error.to_string());
+        let unusable = |error: io::Error| JournalError::Unavailable(error.to_string());
         files::private().write(true).create_new(true).open(&self.partial).map_err(unusable)?;
         let ready = || {
             let conn = Connection::open(&self.partial)?;
@@ -77,9 +78,12 @@ impl Target {
     fn finish(&self) -> Result<PathBuf, JournalError> {
         let done = || {
             File::open(&self.partial)?.sync_all()?;
-            // Not `rename`, which would replace what was put there meanwhile.
-            fs::hard_link(&self.partial, &self.file)?;
-            fs::remove_file(&self.partial)?;
+            // A link, unlike a rename, does not replace what was put there meanwhile; some disks have no links.
+            match fs::hard_link(&self.partial, &self.file) {
+                Ok(()) => fs::remove_file(&self.partial)?,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+                Err(_) => fs::rename(&self.partial, &self.file)?,
+            }
             files::sync_folder(files::folder(&self.file))
         };
         done().map_err(|error| JournalError::Unavailable(error.to_string()))?;

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use super::FRAME_BYTES;
 use super::connection;
 use super::writer::Writer;
-use super::{FRAME_BYTES, PAGE_BYTES};
 
 /// Bytes of new log after which the pages are copied.
 const STEP: u64 = 4 * 1024 * 1024;
@@ -66,18 +66,16 @@ impl Drop for Checkpointer {
     }
 }
 
-/// Whether someone was in the way, pages in the log, pages of them copied.
-fn checkpoint(conn: &Connection, mode: &str) -> rusqlite::Result<(bool, u64, u64)> {
-    conn.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?.query_row([], |row| {
-        let pages = |column| row.get::<_, i64>(column).map(|pages| u64::try_from(pages).unwrap_or(0));
-        Ok((row.get(0)?, pages(1)?, pages(2)?))
-    })
+/// Whether someone was in the way, and the pages in the log.
+fn checkpoint(conn: &Connection, mode: &str) -> rusqlite::Result<(bool, u64)> {
+    conn.prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?
+        .query_row([], |row| Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0))))
 }
 
 impl Writer {
     /// Keeps the log from growing without end.
     pub(super) fn bound_wal(&mut self) {
-        let Ok((_, pages, copied)) = checkpoint(&self.conn, "NOOP") else { return };
+        let Ok((_, pages)) = checkpoint(&self.conn, "NOOP") else { return };
         let bytes = pages * FRAME_BYTES;
         self.shared.status().wal_bytes = bytes;
         let checkpointer = &mut self.checkpointer;
@@ -86,8 +84,7 @@ impl Writer {
         }
         if bytes > self.shared.config.wal_limit && checkpointer.not_before.is_none_or(|time| Instant::now() >= time) {
             self.restart_wal();
-        } else if bytes >= checkpointer.woken_at + STEP || (pages - copied) * PAGE_BYTES > self.shared.config.wal_limit
-        {
+        } else if bytes >= checkpointer.woken_at + STEP.min(self.shared.config.wal_limit / 4) {
             let woken = checkpointer.wake.as_ref().map(|wake| wake.try_send(()));
             if matches!(woken, Some(Ok(()) | Err(TrySendError::Full(())))) {
                 checkpointer.woken_at = bytes;
@@ -105,11 +102,11 @@ impl Writer {
             done
         };
         match restart() {
-            Ok((false, ..)) => {
+            Ok((false, _)) => {
                 self.checkpointer.woken_at = 0;
                 self.checkpointer.not_before = None;
             }
-            Ok((true, ..)) => self.checkpointer.not_before = Some(Instant::now() + PAUSE),
+            Ok((true, _)) => self.checkpointer.not_before = Some(Instant::now() + PAUSE),
             Err(error) => {
                 self.checkpointer.not_before = Some(Instant::now() + PAUSE);
                 tracing::warn!(%error, "the journal's log could not be begun anew");

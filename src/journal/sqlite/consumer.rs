@@ -204,7 +204,7 @@ impl Place {
 #[async_trait]
 impl Consumer for SqliteConsumer {
     async fn parked(&mut self) -> Result<Vec<Parked>, JournalError> {
-        self.place(|_| ())?;
+        self.place(|place| place.adopted.clear())?;
         let sink = self.sink.clone();
         self.reader.read(move |conn| parked(conn, &sink)).await
     }

@@ -53,6 +53,17 @@ pub enum OpenError {
     OldSqlite(String),
 }
 
+/// Why a journal that no server has open was not copied.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// The journal cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The copy cannot be made.
+    #[error(transparent)]
+    Copy(#[from] JournalError),
+}
+
 impl OpenError {
     /// A failure of the file system at this path.
     pub(super) fn io(path: impl Into<PathBuf>, error: &io::Error) -> Self {

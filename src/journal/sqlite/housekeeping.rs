@@ -52,12 +52,14 @@ impl Writer {
         self.shared.metrics.journal_wal_bytes.set(gauge(status.wal_bytes));
     }
 
-    fn show_sinks(&self) -> rusqlite::Result<()> {
+    fn show_sinks(&mut self) -> rusqlite::Result<()> {
         let metrics = &self.shared.metrics;
         let last = self.log.last();
         let mut all = self.shared.sinks.all();
         for (name, place) in all.iter_mut() {
-            place.dead_letters = count_letters(&self.conn, name.as_str())?;
+            if self.letters_changed {
+                place.dead_letters = count_letters(&self.conn, name.as_str())?;
+            }
             let labels = SinkLabels { sink: name.to_string() };
             let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
             metrics.sink_dead_letters.get_or_create(&labels).set(gauge(place.dead_letters));
@@ -67,6 +69,7 @@ impl Writer {
             let age = oldest.map_or(0, |received| (Utc::now() - received).num_seconds().max(0));
             metrics.sink_oldest_unsent_seconds.get_or_create(&labels).set(age);
         }
+        self.letters_changed = false;
         Ok(())
     }
 }

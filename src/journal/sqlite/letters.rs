@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::page::{self, Budget};
+use super::retention::STEP_LETTERS;
 use super::row::{self, COLUMNS};
 use crate::event::Record;
 use crate::journal::{DeadLetter, Letters, Ticket};
@@ -100,30 +101,35 @@ pub(super) fn show(conn: &Connection, letter: i64) -> rusqlite::Result<Option<(D
     statement.query_row([letter], |row| Ok((describe(row)?, row::record(row, 11)?))).optional()
 }
 
-/// Marks letters to be tried again; how many were not marked before.
-pub(super) fn retry(conn: &Connection, which: &Letters) -> rusqlite::Result<u64> {
-    each(which, |condition, value| {
-        conn.execute(&format!("UPDATE dead_letters SET retrying = 1 WHERE {condition} AND NOT retrying"), [value])
-    })
-}
-
-/// Drops letters for good; how many.
-pub(super) fn drop(conn: &Connection, which: &Letters) -> rusqlite::Result<u64> {
-    each(which, |condition, value| conn.execute(&format!("DELETE FROM dead_letters WHERE {condition}"), [value]))
-}
-
-fn each(
-    which: &Letters,
-    mut act: impl FnMut(&str, &dyn rusqlite::ToSql) -> rusqlite::Result<usize>,
-) -> rusqlite::Result<u64> {
-    let mut count = 0;
+/// The next letters that are meant, after this number: a step's worth at most.
+pub(super) fn step(conn: &Connection, which: &Letters, after: i64) -> rusqlite::Result<Vec<i64>> {
     match which {
-        Letters::Sink(sink) => count += act("sink = ?1", &sink.as_str())? as u64,
+        Letters::Sink(sink) => {
+            let sql = "SELECT letter FROM dead_letters WHERE sink = ?1 AND letter > ?2 ORDER BY letter LIMIT ?3";
+            let mut statement = conn.prepare_cached(sql)?;
+            statement.query_map(params![sink.as_str(), after, STEP_LETTERS], |row| row.get(0))?.collect()
+        }
         Letters::Ids(ids) => {
-            for id in ids {
-                count += act("letter = ?1", id)? as u64;
-            }
+            let mut ids: Vec<i64> = ids.iter().copied().filter(|id| *id > after).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            ids.truncate(STEP_LETTERS);
+            Ok(ids)
         }
     }
-    Ok(count)
+}
+
+/// Marks letters to be tried again; how many were not marked before.
+pub(super) fn retry(conn: &Connection, letters: &[i64]) -> rusqlite::Result<usize> {
+    each(conn, "UPDATE dead_letters SET retrying = 1 WHERE letter = ?1 AND NOT retrying", letters)
+}
+
+/// Drops letters for good; how many there were.
+pub(super) fn drop(conn: &Connection, letters: &[i64]) -> rusqlite::Result<usize> {
+    each(conn, "DELETE FROM dead_letters WHERE letter = ?1", letters)
+}
+
+fn each(conn: &Connection, sql: &str, letters: &[i64]) -> rusqlite::Result<usize> {
+    let mut statement = conn.prepare_cached(sql)?;
+    letters.iter().map(|letter| statement.execute([letter])).sum()
 }

@@ -6,7 +6,7 @@
 //! consumer ─► its own connection, a page at a time
 //! checkpoint thread ─► copies the write-ahead log into the file; past its limit the writer begins it anew
 //! ```
-//! The files, in reading order: [`schema`](self), `segments` (the log in tables), `page` (reading it), `row`; `queue`,
+//! The files, in reading order: `schema`, `segments` (the log in tables), `page` (reading it), `row`; `queue`,
 //! `writer`; `front` (the contiguous front), `sinks` (their places), `settle`, `consumer`; `letters`, `replay`,
 //! `admin`; `retention`, `checkpoint`, `backup`, `housekeeping`; `lock`, `files`, `disk`, `connection`, `error`.
 
@@ -42,8 +42,9 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
-pub use self::error::OpenError;
+pub use self::error::{BackupError, OpenError};
 
+use self::admin::Step;
 use self::backup::{Job, Target};
 use self::checkpoint::Checkpointer;
 use self::consumer::SqliteConsumer;
@@ -120,6 +121,25 @@ impl SqliteJournal {
         Ok(Self { shared, reader, writer: Mutex::new(Some(writer)) })
     }
 
+    /// Changes dead letters a step at a time, so that batches come between; how many.
+    async fn in_steps(
+        &self,
+        which: Letters,
+        step: fn(&mut Writer, &Letters, i64) -> Result<Step, JournalError>,
+    ) -> Result<u64, JournalError> {
+        let which = Arc::new(which);
+        let (mut count, mut after) = (0, i64::MIN);
+        loop {
+            let which = Arc::clone(&which);
+            let Step { changed, last } = self.shared.ask(move |writer| step(writer, &which, after)).await?;
+            count += changed;
+            match last {
+                Some(last) => after = last,
+                None => return Ok(count),
+            }
+        }
+    }
+
     fn join(&self) {
         self.shared.queue.close();
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -153,18 +173,15 @@ fn open_file(path: &Path, create: bool) -> Result<(Connection, Lock), OpenError>
 /// `progress` is told pages copied and pages in all.
 ///
 /// # Errors
-/// Those of [`SqliteJournal::open`], in words, and those of [`Journal::backup`].
+/// Those of [`SqliteJournal::open`], and of [`Journal::backup`].
 pub fn backup_offline(
     config: &JournalConfig,
     file: &Path,
     progress: Box<dyn Fn(u64, u64) + Send>,
-) -> Result<PathBuf, JournalError> {
-    let (conn, _lock) = open_file(&config.path, false).map_err(|error| match error {
-        OpenError::Held { .. } => JournalError::Refused(error.to_string()),
-        _ => JournalError::Unavailable(error.to_string()),
-    })?;
+) -> Result<PathBuf, BackupError> {
+    let (conn, _lock) = open_file(&config.path, false)?;
     let target = Target::below(&config.backup_dir, file)?;
-    backup::run_alone(&conn, &target, &progress)
+    Ok(backup::run_alone(&conn, &target, &progress)?)
 }
 
 impl Drop for SqliteJournal {
@@ -208,6 +225,9 @@ impl Journal for SqliteJournal {
 
     async fn forget_sink(&self, sink: &SinkName) -> Result<(), JournalError> {
         let sink = sink.clone();
+        let name = sink.clone();
+        self.shared.ask(move |writer| writer.unconfigured(&name)).await?;
+        self.drop_dead_letters(Letters::Sink(sink.clone())).await?;
         self.shared.ask(move |writer| writer.forget_sink(&sink)).await
     }
 
@@ -231,11 +251,11 @@ impl Journal for SqliteJournal {
     }
 
     async fn retry_dead_letters(&self, which: Letters) -> Result<u64, JournalError> {
-        self.shared.ask(move |writer| writer.retry_letters(&which)).await
+        self.in_steps(which, Writer::retry_letters).await
     }
 
     async fn drop_dead_letters(&self, which: Letters) -> Result<u64, JournalError> {
-        self.shared.ask(move |writer| writer.drop_letters(&which)).await
+        self.in_steps(which, Writer::drop_letters).await
     }
 
     async fn start_replay(&self, request: ReplayRequest) -> Result<ReplayProgress, JournalError> {

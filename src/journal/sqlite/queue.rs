@@ -137,6 +137,12 @@ impl Queue {
         self.wake.notify_one();
     }
 
+    /// There is no writer any more: who waits is told so, and nobody waits in vain after that.
+    pub(super) fn abandon(&self) {
+        // Dropping the replies tells.
+        *self.lock() = Waiting { closed: true, ..Waiting::default() };
+    }
+
     /// What waits, at once or by `until` at the latest.
     pub(super) fn take(&self, until: Instant) -> Work {
         let mut waiting = self.lock();

@@ -13,6 +13,10 @@ use crate::names::SinkName;
 
 /// Events that leave in one step.
 const STEP_EVENTS: u64 = 512;
+/// Dead letters that leave in one step: they may be as large as a request.
+pub(super) const STEP_LETTERS: usize = 64;
+/// Gaps that are remembered of a sink.
+const GAPS: u64 = 1000;
 /// Raw bytes after which a step ends.
 const STEP_BYTES: u64 = 8 * 1024 * 1024;
 
@@ -46,7 +50,8 @@ impl Writer {
         self.transact(|writer| {
             let sql = "DELETE FROM dead_letters WHERE letter IN
                        (SELECT letter FROM dead_letters WHERE died_at < ?1 AND NOT retrying LIMIT ?2)";
-            writer.conn.prepare_cached(sql)?.execute(params![before, STEP_EVENTS]).map(|count| count as u64)
+            writer.letters_changed = true;
+            writer.conn.prepare_cached(sql)?.execute(params![before, STEP_LETTERS]).map(|count| count as u64)
         })
     }
 
@@ -161,10 +166,24 @@ impl Writer {
                 .execute(params![sink.as_str(), upto])?;
             conn.prepare_cached("UPDATE sinks SET cursor = max(cursor, ?2), skipped = skipped + ?3 WHERE name = ?1")?
                 .execute(params![sink.as_str(), upto, events])?;
-            conn.prepare_cached(
-                "INSERT INTO gaps (sink, first_seq, last_seq, events, at) VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?
-            .execute(params![sink.as_str(), from, upto, events, Utc::now().timestamp_millis()])?;
+            // A gap that goes on is one gap.
+            let gap = params![sink.as_str(), from, upto, events, Utc::now().timestamp_millis()];
+            let longer = conn
+                .prepare_cached(
+                    "UPDATE gaps SET last_seq = ?3, events = events + ?4, at = ?5 WHERE sink = ?1 AND last_seq = ?2 - 1",
+                )?
+                .execute(gap)?;
+            if longer == 0 {
+                conn.prepare_cached(
+                    "INSERT INTO gaps (sink, first_seq, last_seq, events, at) VALUES (?1, ?2, ?3, ?4, ?5)",
+                )?
+                .execute(gap)?;
+                conn.prepare_cached(
+                    "DELETE FROM gaps WHERE sink = ?1
+                     AND id NOT IN (SELECT id FROM gaps WHERE sink = ?1 ORDER BY id DESC LIMIT ?2)",
+                )?
+                .execute(params![sink.as_str(), GAPS])?;
+            }
             Ok(events)
         })?;
         if let Some(place) = self.shared.sinks.all().get_mut(sink) {

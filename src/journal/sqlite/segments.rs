@@ -60,11 +60,11 @@ impl Log {
         }
         let (mut oldest, mut newest) = (None, None);
         for Segment { n, .. } in &segments {
-            let sql = format!("SELECT min(seq), max(seq) FROM events_{n}");
-            let (first, last): (Option<u64>, Option<u64>) = (
-                conn.query_row(&format!("SELECT min(seq) FROM events_{n}"), [], |row| row.get(0))?,
-                conn.query_row(&sql, [], |row| row.get(1))?,
-            );
+            // One question each: SQLite answers both at once only by reading the whole table.
+            let end = |end| -> rusqlite::Result<Option<u64>> {
+                conn.query_row(&format!("SELECT {end}(seq) FROM events_{n}"), [], |row| row.get(0))
+            };
+            let (first, last) = (end("min")?, end("max")?);
             oldest = oldest.or(first);
             newest = last.or(newest);
         }

@@ -110,6 +110,11 @@ pub(super) fn finish(place: &mut Place, replay: i64, seq: u64) {
 }
 
 impl Settlement {
+    /// Whether there are more or fewer dead letters afterwards.
+    pub(super) fn changes_letters(&self) -> bool {
+        self.changes.iter().any(|change| matches!(change, Change::Bury { .. } | Change::Revive { .. }))
+    }
+
     /// Leaves out what was skipped since it was handed out: it has no rows any more, and must not get one.
     pub(super) fn forget_skipped(&mut self, sinks: &Sinks) {
         let mut all = sinks.all();

@@ -39,6 +39,8 @@ pub(super) struct Place {
     pub(super) dead_letters: u64,
     /// Whether there is something to make durable.
     pub(super) dirty: bool,
+    /// Whether it is about to be replaced by that of another sink, and must not be written over that.
+    pub(super) given_up: bool,
 }
 
 impl Place {
@@ -134,7 +136,7 @@ pub(super) struct Saving(Vec<SinkName>);
 pub(super) fn save(conn: &Connection, sinks: &Sinks) -> rusqlite::Result<Saving> {
     let mut saving = Saving(Vec::new());
     let mut all = sinks.all();
-    for (name, place) in all.iter_mut().filter(|(_, place)| place.dirty) {
+    for (name, place) in all.iter_mut().filter(|(_, place)| place.dirty && !place.given_up) {
         conn.prepare_cached("UPDATE sinks SET cursor = ?2, delivered = ?3, skipped = ?4 WHERE name = ?1")?
             .execute(params![name.as_str(), place.log.cursor(), place.delivered, place.skipped])?;
         for (id, replay) in &place.replays {

@@ -21,6 +21,18 @@ use crate::journal::{Appended, JournalError};
 /// How often the writer looks after disk, ages, and metrics.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
+/// However the writer ends, also by a panic, nobody waits for it any more.
+struct Abandon(Arc<Shared>);
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        self.0.queue.abandon();
+        let mut status = self.0.status();
+        status.writable = false;
+        status.reason = Some(JournalError::Closed.to_string());
+    }
+}
+
 /// The state of the writing thread.
 pub(super) struct Writer {
     pub(super) conn: Rc<Connection>,
@@ -36,6 +48,8 @@ pub(super) struct Writer {
     pub(super) tidying: bool,
     /// Whether the sinks are known, so that it is known what they are owed.
     pub(super) configured: bool,
+    /// Whether there may be more or fewer dead letters than were last counted.
+    pub(super) letters_changed: bool,
     /// A backup to begin.
     pub(super) backup: Option<Job>,
     /// Whether one runs.
@@ -57,6 +71,7 @@ impl Writer {
             disk_low: false,
             tidying: false,
             configured: false,
+            letters_changed: true,
             backup: None,
             backing_up: false,
             checkpointer,
@@ -68,12 +83,18 @@ impl Writer {
 
     /// Works until the queue is closed and empty.
     pub(super) fn run(mut self) {
+        let _abandon = Abandon(Arc::clone(&self.shared));
+        self.measure();
         self.keep_house();
         while !self.closed {
             self.turn();
             if let Some(job) = self.backup.take() {
                 backup::run(&mut self, job);
             }
+        }
+        // What the last settlements moved.
+        if let Err(error) = self.transact(|_| Ok(())) {
+            tracing::error!(%error, "the places of sinks could not be kept; some events will be delivered again");
         }
     }
 
@@ -200,6 +221,7 @@ impl Writer {
             let _ = append.reply.send(Ok(answer));
         }
         if !settlements.is_empty() {
+            self.letters_changed |= settlements.iter().any(Settlement::changes_letters);
             let mut all = self.shared.sinks.all();
             for Settlement { sink, changes, .. } in &settlements {
                 if let Some(place) = all.get_mut(sink) {
