@@ -61,7 +61,7 @@ fn of_kind(kind: Kind, generator: &mut SchemaGenerator) -> Value {
         | Kind::MetaEvent
         | Kind::MetaUnrecognized => generator.subschema_for::<MetaFields>(),
     };
-    // What cannot be built into its model (nesting beyond 128 levels) is shown as it was sent.
+    // A later version may find that a stored item no longer fits its model: it is shown as it was sent.
     let as_sent = match kind.source_type() {
         SourceType::WebexConnect => generator.subschema_for::<Unrecognized>(),
         SourceType::Meta => generator.subschema_for::<MetaFields>(),

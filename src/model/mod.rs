@@ -5,6 +5,7 @@
 
 mod attachment;
 mod fields;
+mod lenient;
 pub mod meta;
 mod text;
 pub mod webex_connect;

@@ -21,7 +21,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// The typed view of an item with a `delivery`; none if it cannot be built, as with nesting beyond 128 levels.
+    /// The typed view of an item with a `delivery`; none if it is no object.
     pub fn from_json(json: &str, around: Surroundings<'_>) -> Option<Self> {
         let (mut item, mut fields) = Item::take(json, around)?;
         let mut delivery = fields.object("delivery").unwrap_or_default();

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{EventKey, Head};
 use crate::json;
+use crate::model::lenient;
 use crate::model::{Extra, Fields, Zone, parse_time, serialize_time};
 
 /// What every event of Meta has.
@@ -53,9 +54,9 @@ impl Item {
         }
     }
 
-    /// The item with its fields, those taken out that it names.
+    /// The item with its fields, those taken out that it names; none if it is no object.
     pub(super) fn take(json: &str, around: Surroundings<'_>) -> Option<(Self, Fields)> {
-        let mut fields = Fields::new(serde_json::from_str(json).ok()?);
+        let mut fields = Fields::new(lenient::object(json)?);
         let item = Self::new(&Head::of(json)?, around);
         for (name, id) in [("sender", &item.sender_id), ("recipient", &item.recipient_id)] {
             if id.is_some()

@@ -46,7 +46,7 @@ pub struct QuickReply {
 }
 
 impl Message {
-    /// The typed view of an item with a `message`; none if it cannot be built, as with nesting beyond 128 levels.
+    /// The typed view of an item with a `message`; none if it is no object.
     pub fn from_json(json: &str, around: Surroundings<'_>) -> Option<Self> {
         let (mut item, mut fields) = Item::take(json, around)?;
         let mut message = fields.object("message").unwrap_or_default();

@@ -66,7 +66,7 @@ impl Origin {
 }
 
 impl MessageEcho {
-    /// The typed view of an item with an echoed `message`; none if it cannot be built, as with nesting beyond 128 levels.
+    /// The typed view of an item with an echoed `message`; none if it is no object.
     pub fn from_json(json: &str, around: Surroundings<'_>, apps: &Apps) -> Option<Self> {
         let (mut item, mut fields) = Item::take(json, around)?;
         let mut message = fields.object("message").unwrap_or_default();

@@ -19,7 +19,7 @@ pub struct MessageEdit {
 }
 
 impl MessageEdit {
-    /// The typed view of an item with a `message_edit`; none if it cannot be built, as with nesting beyond 128 levels.
+    /// The typed view of an item with a `message_edit`; none if it is no object.
     pub fn from_json(json: &str, around: Surroundings<'_>) -> Option<Self> {
         let (mut item, mut fields) = Item::take(json, around)?;
         let mut message_edit = fields.object("message_edit").unwrap_or_default();

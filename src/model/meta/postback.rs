@@ -22,7 +22,7 @@ pub struct Postback {
 }
 
 impl Postback {
-    /// The typed view of an item with a `postback`; none if it cannot be built, as with nesting beyond 128 levels.
+    /// The typed view of an item with a `postback`; none if it is no object.
     pub fn from_json(json: &str, around: Surroundings<'_>) -> Option<Self> {
         let (mut item, mut fields) = Item::take(json, around)?;
         let mut postback = fields.object("postback").unwrap_or_default();

@@ -21,7 +21,7 @@ pub struct Reaction {
 }
 
 impl Reaction {
-    /// The typed view of an item with a `reaction`; none if it cannot be built, as with nesting beyond 128 levels.
+    /// The typed view of an item with a `reaction`; none if it is no object.
     pub fn from_json(json: &str, around: Surroundings<'_>) -> Option<Self> {
         let (mut item, mut fields) = Item::take(json, around)?;
         let mut reaction = fields.object("reaction").unwrap_or_default();

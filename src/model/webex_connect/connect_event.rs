@@ -4,9 +4,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::channel::Channel;
-use super::lenient::{self, opened};
 use super::time::first_time;
 use super::{ConnectPostback, User};
+use crate::model::lenient::{self, opened};
 use crate::model::{Attachment, AttachmentType, Extra, Fields, Zone, serialize_time};
 
 /// A message, a postback or another event that came in through Webex Connect: one shape for all three, since senders mix

@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use super::channel::Channel;
 use super::code::meaning;
-use super::lenient;
 use super::status::Status;
 use super::time::first_time;
+use crate::model::lenient;
 use crate::model::{Extra, Fields, Zone, scalar_text, serialize_time};
 
 /// What became of a message that was sent through Webex Connect.

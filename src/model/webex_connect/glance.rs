@@ -3,10 +3,10 @@ use chrono::{DateTime, Utc};
 use super::channel::{ANY_USER_KEY, Channel};
 use super::connect_event::{CHANNELS, TIMES};
 use super::delivery_notification::Levels;
-use super::lenient::select;
 use super::status::fold;
 use super::time::first_time;
 use super::user::take_id;
+use crate::model::lenient::select;
 use crate::model::{Fields, Zone};
 
 /// What a body is.

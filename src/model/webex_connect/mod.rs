@@ -9,7 +9,6 @@ mod code;
 mod connect_event;
 mod delivery_notification;
 mod glance;
-mod lenient;
 mod postback;
 mod status;
 mod time;

@@ -2,7 +2,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::lenient::opened;
+use crate::model::lenient::opened;
 use crate::model::{Extra, Fields, scalar_text};
 
 /// A button the person pressed.

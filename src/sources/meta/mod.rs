@@ -208,7 +208,6 @@ fn decode(record: &Record, apps: &Apps) -> Payload {
         entry_id: record.context.entry_id.as_deref(),
         standby: record.context.place == Place::Standby,
     };
-    // What does not fit its model, as with nesting beyond 128 levels, is shown as it was sent.
     typed(record.kind, text, around, apps)
         .or_else(|| MetaFields::from_json(text, around).map(Box::new).map(Payload::MetaFields))
         .unwrap_or(Payload::Opaque)

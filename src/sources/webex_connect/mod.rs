@@ -76,7 +76,7 @@ impl Source for WebexConnect {
     /// Always one record, and the whole body its item: no sample of the sender holds more than one event.
     fn split(&self, request: &Verified, received_at: DateTime<Utc>) -> Split {
         let raw = request.body();
-        let json = json::is_json(raw);
+        let json = !request.arrival().is_encoded() && json::is_json(raw);
         let glance =
             json.then(|| repair(raw)).and_then(|repaired| Glance::at(str::from_utf8(&repaired).ok()?, self.zone));
         let (kind, subject, occurred_at) = match glance {
@@ -105,6 +105,9 @@ impl Source for WebexConnect {
     }
 
     fn decode(&self, record: &Record) -> Payload {
+        if record.context.arrival.is_encoded() {
+            return Payload::Opaque;
+        }
         self.typed(record.kind, &record.raw).unwrap_or_else(|| unrecognized(&record.raw))
     }
 }

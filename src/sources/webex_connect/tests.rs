@@ -554,6 +554,22 @@ fn a_record_that_no_longer_fits_its_kind_is_kept() {
 }
 
 #[test]
+fn an_encoded_body_is_not_looked_into() {
+    let source = source();
+    let request = Received {
+        headers: HeaderMap::from_iter([(http::header::CONTENT_ENCODING, http::HeaderValue::from_static("gzip"))]),
+        query: String::new(),
+        body: fixtures()["delivery.submitted"].clone(),
+        client_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        request_id: "r".to_owned(),
+    };
+    let split = source.split(&source.authenticate(request).unwrap(), received_at());
+    assert!(!split.json);
+    assert_eq!(split.records[0].kind, Kind::ConnectUnrecognized);
+    assert!(matches!(source.decode(&split.records[0]), Payload::Opaque));
+}
+
+#[test]
 fn the_handshake_is_empty() {
     assert_eq!(source().handshake("hub.mode=subscribe&hub.challenge=1"), Handshake::Empty);
 }
@@ -748,7 +764,8 @@ mod mutated {
         #[test]
         fn structure_costs_nothing(which: Index, path in vec(any::<Index>(), 0..5), name in name(), new in any_json()) {
             let seed: &Bytes = which.get(SEEDS.as_slice());
-            let mut tree: Value = serde_json::from_slice(&repair(seed)).unwrap();
+            // One seed is deeper than a parser goes.
+            let Ok(mut tree) = serde_json::from_slice::<Value>(&repair(seed)) else { return Ok(()) };
             graft(&mut tree, &path, &name, new);
             holds(tree.to_string().into_bytes());
         }
