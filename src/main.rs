@@ -1,3 +1,19 @@
-//! hooksink: arguments, telemetry, configuration, build, serve, drain.
+//! hooksink: arguments, then the subcommand, then the status.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    // TLS towards sinks and servers; an error means that there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match cli::Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("hooksink: {failure}");
+            failure.exit.into()
+        }
+    }
+}

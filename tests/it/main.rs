@@ -1,5 +1,6 @@
 //! One integration binary; each module says in a sentence what belongs there.
 mod captured_log;
+mod cli;
 mod door;
 mod http_evidence;
 mod http_framing;

@@ -1,0 +1,24 @@
+//! Diagnostics on stderr.
+
+use std::io::{self, IsTerminal};
+
+use hooksink::config::{LogConfig, LogFormat};
+use tracing_subscriber::EnvFilter;
+
+use super::exit::{Failure, Outcome};
+
+/// Starts diagnostics as configured; `RUST_LOG` ranks above `log.level`.
+pub(crate) fn start(config: &LogConfig) -> Outcome {
+    let filter = match std::env::var(EnvFilter::DEFAULT_ENV) {
+        Ok(text) if !text.is_empty() => {
+            text.parse().map_err(|error| Failure::usage(format!("RUST_LOG is no filter: {error}")))?
+        }
+        _ => EnvFilter::new(&config.level),
+    };
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let started = match config.format {
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+    };
+    started.map_err(|error| Failure::internal(format!("diagnostics cannot start: {error}")))
+}
