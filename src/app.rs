@@ -13,11 +13,12 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Admin};
 use crate::config::{Config, DeliveryConfig, OnFull, SourceConfig};
 use crate::dispatch::{Dispatcher, supervise};
+use crate::event::Record;
 use crate::filter::Filter;
 use crate::http::{Listener, Public, public_router};
 use crate::journal::sqlite::{OpenError, SqliteJournal};
 use crate::journal::{ConsumerSpec, Journal, JournalError, StartFrom};
-use crate::metrics::{Metrics, SourceLabels};
+use crate::metrics::{KindLabels, Metrics, SourceLabels};
 use crate::names::SinkName;
 use crate::sinks::{self, BoxError, Sink};
 use crate::sources::Sources;
@@ -252,13 +253,22 @@ impl App {
     fn start_dispatchers(&self, stop: &CancellationToken) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         for sink in &self.sinks {
-            let sources = self.sources.clone();
+            let (sources, metrics) = (self.sources.clone(), self.metrics.clone());
+            let decode = move |record: Arc<Record>| {
+                let event = sources.decode(record);
+                if event.payload.has_extra() {
+                    let labels =
+                        KindLabels { source: event.record.source.to_string(), kind: event.record.kind.as_str() };
+                    metrics.unknown_fields.get_or_create(&labels).inc();
+                }
+                event
+            };
             let dispatcher = Dispatcher {
                 sink: sink.name.clone(),
                 target: sink.sink.clone(),
                 delivery: sink.delivery,
                 journal: self.journal.clone(),
-                decode: Arc::new(move |record| sources.decode(record)),
+                decode: Arc::new(decode),
                 metrics: self.metrics.clone(),
             };
             tasks.spawn(supervise(dispatcher, stop.clone()));

@@ -97,7 +97,7 @@ pub struct Metrics {
     pub sink_oldest_unsent_seconds: Family<SinkLabels, Gauge>,
     /// `hooksink_sink_unconfigured`: 1 for a sink that left the configuration and is still owed events.
     pub sink_unconfigured: Family<SinkLabels, Gauge>,
-    /// `hooksink_unknown_fields_total`
+    /// `hooksink_unknown_fields_total`: counted each time such an event is decoded for a sink.
     pub unknown_fields: Family<KindLabels, Counter>,
     /// `hooksink_unauthenticated_source`: 1 for a source with `auth = "none"`.
     pub unauthenticated_source: Family<SourceLabels, Gauge>,
