@@ -210,7 +210,11 @@ async fn what_does_not_exist_is_404_and_other_methods_are_405() {
         let answer = door.ask(&plain(method, "/webhooks/connect")).await;
         assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD, POST")), "{method}");
     }
-    assert_eq!(door.counted("", "not_found"), 40, "under one label, whatever the path");
+    for target in ["OPTIONS *", "CONNECT hooks.example:443"] {
+        let (method, target) = target.split_once(' ').unwrap();
+        assert_eq!(door.ask(&plain(method, target)).await.status, 404, "{method} {target}");
+    }
+    assert_eq!(door.counted("", "not_found"), 42, "under one label, whatever the path");
     assert_eq!(door.counted("connect", "method_not_allowed"), 6);
     door.close().await;
 }
