@@ -18,7 +18,7 @@ pub(crate) fn start(config: &LogConfig) -> Outcome {
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let started = match config.format {
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+        LogFormat::Json => lines.json().with_current_span(false).with_span_list(false).try_init(),
     };
     started.map_err(|error| Failure::internal(format!("diagnostics cannot start: {error}")))
 }

@@ -3,7 +3,10 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use rustix::process::Signal;
 use tempfile::TempDir;
+
+use crate::support::server::{TestServer, eventually};
 
 /// A folder of its own, and the binary in it with an empty environment.
 struct Shell {
@@ -31,15 +34,17 @@ impl Shell {
     }
 
     fn run(&self, arguments: &str) -> Ran {
-        let output = Command::new(env!("CARGO_BIN_EXE_hooksink"))
-            .args(arguments.split_whitespace())
-            .current_dir(self.path())
-            .env_clear()
-            .envs(self.environment.iter().cloned())
-            .output()
-            .unwrap();
-        Ran(output)
+        let environment: Vec<_> =
+            self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        run_in(self.path(), arguments, &environment)
     }
+}
+
+/// Runs the binary in a folder, with these environment variables and no others; a later one replaces an earlier.
+fn run_in(folder: &Path, arguments: &str, environment: &[(&str, &str)]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hooksink"));
+    command.args(arguments.split_whitespace()).current_dir(folder).env_clear().envs(environment.iter().copied());
+    Ran(command.output().unwrap())
 }
 
 struct Ran(Output);
@@ -189,4 +194,182 @@ fn without_a_server_its_commands_are_69() {
 /// A port that nothing listens on: it was free a moment ago, and Linux does not hand it out again so soon.
 fn closed_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+const SERVER: &str = r#"
+    [sources.messenger]
+    type = "meta"
+    verify_token = "verify"
+    app_secrets = ["old-secret", { file = "app_secret" }]
+    [sources.connect]
+    type = "webex-connect"
+    signature_secrets = ["connect-secret"]
+    basic = "user:password"
+    api_key = { header = "x-key", values = "key" }
+    timezone = "UTC"
+    [sinks.archive]
+    type = "file"
+    path = "events.jsonl"
+    [sinks.gone]
+    type = "log"
+    [journal]
+    backup_dir = "copies"
+    disk_reserve = "1 MiB"
+    [admin]
+    token = { env = "ADMIN_TOKEN" }
+"#;
+
+/// A server with a token, and a shell that knows both.
+fn server_and_shell() -> (TestServer, Shell) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("app_secret"), "app-secret\n").unwrap();
+    let server = TestServer::start_with(folder, SERVER, &[("ADMIN_TOKEN", "admin-token")]);
+    let shell = Shell::new()
+        .env("HOOKSINK_ADMIN_URL", &format!("http://{}", server.admin))
+        .env("HOOKSINK_ADMIN_TOKEN", "admin-token");
+    (server, shell)
+}
+
+/// The ids in the file sink, when it has as many.
+fn delivered(server: &TestServer, count: usize) -> Vec<String> {
+    eventually("the events are in the file", || {
+        let text = std::fs::read_to_string(server.folder().join("events.jsonl")).ok()?;
+        let ids = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["id"].to_string());
+        let ids: Vec<_> = ids.collect();
+        (ids.len() >= count).then_some(ids)
+    })
+}
+
+#[test]
+fn send_signs_like_the_sender_and_says_what_became_of_it() {
+    let (server, shell) = server_and_shell();
+    let messenger = server.url("messenger");
+    let shell = shell.env("HOOKSINK_SEND_SECRET", "app-secret");
+    let listed = shell.run("send meta --list").status(0).out();
+    assert!(listed.lines().any(|name| name == "echo.text"), "{listed}");
+    for (arguments, said) in [
+        ("echo.text", "echo.text: accepted\n"),
+        ("echo.text", "echo.text: accepted\n"),
+        ("echo.text --exact --count 2", "echo.text: accepted\necho.text: duplicate\n"),
+        ("echo.text --secret old-secret", "echo.text: accepted\n"),
+    ] {
+        assert_eq!(shell.run(&format!("send meta {arguments} --url {messenger}")).status(0).out(), said);
+    }
+    let wrong = shell.run(&format!("send meta echo.text --url {messenger} --secret wrong")).status(69);
+    assert_eq!(wrong.err(), "hooksink: answered 401 Unauthorized: The request is not authentic.\n");
+
+    let shell = shell.file("own.json", r#"{"channel":"rcs","event":"MO","msisdn":"1","message":"hi"}"#);
+    let connect =
+        format!("--url {} --basic user:password --api-key x-key=key --secret connect-secret", server.url("connect"));
+    for algorithm in ["sha256", "sha512"] {
+        let ran = shell.run(&format!("send webex-connect own.json {connect} --algorithm {algorithm}")).status(0);
+        assert_eq!(ran.out(), "own.json: accepted\n");
+    }
+    shell.run(&format!("send webex-connect own.json {connect} --algorithm sha1")).status(69);
+    delivered(&server, 6);
+}
+
+#[test]
+fn operators_see_and_move_a_running_server() {
+    let (server, shell) = server_and_shell();
+    assert_eq!(shell.run("healthcheck").status(0).out(), "");
+    let ran = shell.run(&format!("send meta echo.text --url {} --secret app-secret", server.url("messenger")));
+    ran.status(0);
+    let once = delivered(&server, 1);
+
+    let sinks = shell.run("sinks list").status(0).out();
+    assert!(sinks.starts_with("SINK     CURSOR  BEHIND"), "{sinks}");
+    let sinks: serde_json::Value = serde_json::from_str(&shell.run("sinks list --json").status(0).out()).unwrap();
+    assert_eq!((sinks[0]["sink"].as_str(), sinks[1]["sink"].as_str()), (Some("archive"), Some("gone")));
+
+    let replay = shell.run("replay --sink archive --from 1h --kinds meta.*").status(0).out();
+    assert!(replay.ends_with("1 delivered, finished\n"), "{replay}");
+    let twice = delivered(&server, 2);
+    assert_eq!(twice, [once[0].clone(), once[0].clone()], "a replayed event keeps its id");
+
+    assert_eq!(shell.run("dead-letters list").status(0).out(), "there are none\n");
+    let missing = shell.run("dead-letters show 7").status(69);
+    assert!(missing.err().contains("404 Not Found: no dead letter"), "{}", missing.err());
+    assert_eq!(shell.run("dead-letters retry --sink archive").status(0).out(), "0 will be tried again\n");
+    let refused = shell.run("sinks forget archive").status(69);
+    assert!(refused.err().starts_with("hooksink: the server answered 409 Conflict: "), "{}", refused.err());
+
+    let copy = shell.run("journal backup copy.db").status(0).out();
+    assert!(copy.trim_end().ends_with("copies/copy.db"), "{copy}");
+    assert!(server.folder().join("copies/copy.db").exists());
+
+    let stranger = Shell::new().env("HOOKSINK_ADMIN_URL", &format!("http://{}", server.admin));
+    let refused = stranger.run("sinks list").status(69);
+    assert!(refused.err().contains("401 Unauthorized"), "{}", refused.err());
+    stranger.run("healthcheck").status(0);
+
+    // The sink leaves the configuration: then, and only then, may its place be given away or forgotten.
+    let config = SERVER.replace("[sinks.gone]", "[sinks.new]");
+    let server = TestServer::start_with(server.stop(), &config, &[("ADMIN_TOKEN", "admin-token")]);
+    let shell = shell.env("HOOKSINK_ADMIN_URL", &format!("http://{}", server.admin));
+    assert_eq!(shell.run("sinks rename gone new").status(0).out(), "new goes on where gone was\n");
+    let folder = server.stop();
+
+    // Without a server the journal is opened here.
+    let nobody = format!("127.0.0.1:{}", closed_port());
+    let environment = [("ADMIN_TOKEN", "x"), ("HOOKSINK__ADMIN__LISTEN", nobody.as_str())];
+    let ran = run_in(folder.path(), "journal backup alone.db", &environment).status(0);
+    assert!(ran.out().trim_end().ends_with("copies/alone.db"), "{}", ran.out());
+    assert!(folder.path().join("copies/alone.db").exists());
+}
+
+#[test]
+fn a_hang_up_rotates_secrets_and_names_what_needs_a_restart() {
+    let (server, shell) = server_and_shell();
+    let send = format!("send meta echo.text --url {} --secret", server.url("messenger"));
+    shell.run(&format!("{send} app-secret")).status(0);
+    shell.run(&format!("{send} new-secret")).status(69);
+    let said = |text: &str| eventually(text, || server.stderr().contains(text).then_some(()));
+
+    std::fs::write(server.folder().join("app_secret"), "new-secret\n").unwrap();
+    std::fs::write(server.folder().join("hooksink.toml"), SERVER.replace("1 MiB", "2 MiB")).unwrap();
+    server.signal(Signal::HUP);
+    said("this setting has changed, which needs a restart key=\"journal.disk_reserve\"");
+    shell.run(&format!("{send} new-secret")).status(0);
+    shell.run(&format!("{send} app-secret")).status(69);
+
+    std::fs::write(server.folder().join("hooksink.toml"), "colour = 1").unwrap();
+    server.signal(Signal::HUP);
+    said("the configuration is wrong; the old one stays error=hooksink.toml: colour: unknown key");
+    shell.run(&format!("{send} new-secret")).status(0);
+    assert!(!server.stderr().contains("-secret"), "{}", server.stderr());
+}
+
+#[test]
+fn a_taken_port_or_journal_is_69() {
+    let server = TestServer::start("");
+    let taken = format!("serve --set server.listen={}", server.public);
+    let ran = Shell::new().run(&taken).status(69);
+    assert!(
+        ran.err().contains(&format!("hooksink: cannot listen on {} (server.listen): ", server.public)),
+        "{}",
+        ran.err()
+    );
+    let ran = run_in(server.folder(), "serve --set server.listen=127.0.0.1:0", &[]).status(69);
+    assert!(ran.err().contains("holds the journal data/journal.db"), "{}", ran.err());
+    let ran = Shell::new().file("data", "not a folder").run("serve").status(69);
+    assert!(ran.err().contains("hooksink: the journal data/journal.db cannot be used"), "{}", ran.err());
+}
+
+#[test]
+fn the_demo_delivers_every_sample_and_does_so_again() {
+    let shell = Shell::new();
+    for run in 1..=2 {
+        let ran = shell.run("demo --exit").status(0);
+        let out = ran.out();
+        let (_, said) = out.split_once(" payloads sent, ").unwrap();
+        let (accepted, rest) = said.split_once(" events accepted").unwrap();
+        assert!(rest.ends_with(&format!(", {accepted} arrived.\n")), "{said}");
+        assert!(accepted.parse::<usize>().unwrap() > 100, "{said}");
+        for kind in hooksink::event::Kind::ALL {
+            assert!(out.contains(&format!("\n  {kind} ")), "run {run}: no {kind}");
+        }
+        assert_eq!(ran.err(), "");
+    }
+    assert!(shell.path().join("data/demo/events.jsonl").exists());
 }

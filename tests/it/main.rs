@@ -8,3 +8,5 @@ mod http_limits;
 mod http_statuses;
 mod http_stop;
 mod journal;
+mod serve;
+mod support;
