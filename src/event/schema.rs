@@ -161,6 +161,11 @@ mod tests {
     }
 
     #[test]
+    fn the_schema_is_one() {
+        assert!(jsonschema::meta::is_valid(&event_schema()));
+    }
+
+    #[test]
     fn the_schema_refuses_what_no_event_is() {
         let validator = jsonschema::draft202012::new(&event_schema()).unwrap();
         let body = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/meta/echo.text.json")).unwrap();

@@ -126,3 +126,77 @@ fn default_source(source_type: SourceType) -> Arc<dyn Source> {
     };
     source(&name, &config)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::Received;
+    use crate::model::meta::Origin;
+
+    fn meta(own_app_ids: &[&str]) -> SourceConfig {
+        SourceConfig::Meta(MetaConfig {
+            verify_token: Secrets::default(),
+            auth: Auth { none: true, ..Auth::default() },
+            own_app_ids: own_app_ids.iter().map(|id| (*id).to_owned()).collect(),
+            page_inbox_app_ids: Vec::new(),
+            max_body: 1 << 20,
+        })
+    }
+
+    fn connect() -> SourceConfig {
+        let auth = Auth { none: true, ..Auth::default() };
+        SourceConfig::WebexConnect(WebexConnectConfig { auth, timezone: None, max_body: 1 << 20 })
+    }
+
+    fn sources(named: &str, config: SourceConfig) -> Sources {
+        Sources::new(&[(named.parse().unwrap(), config)].into())
+    }
+
+    /// An echo of this app, as it is stored when it comes to the source `messenger`.
+    fn echo(app_id: &str) -> Arc<Record> {
+        let body = format!(r#"{{"recipient":{{"id":"U"}},"message":{{"is_echo":true,"app_id":{app_id}}}}}"#);
+        let request = Received {
+            headers: http::HeaderMap::new(),
+            query: String::new(),
+            body: body.into(),
+            client_address: [127, 0, 0, 1].into(),
+            request_id: "r".to_owned(),
+        };
+        let sources = sources("messenger", meta(&[]));
+        let source = sources.get("messenger").unwrap();
+        source.split(&source.authenticate(request).unwrap(), DateTime::UNIX_EPOCH).records.remove(0).into()
+    }
+
+    fn origin(sources: &Sources, app_id: &str) -> Origin {
+        match &*sources.decode(echo(app_id)).payload {
+            Payload::MessageEcho(echo) => echo.origin,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_record_is_decoded_by_its_source() {
+        assert_eq!(origin(&sources("messenger", meta(&["7"])), "7"), Origin::OwnApp);
+        assert_eq!(origin(&sources("messenger", meta(&["8"])), "7"), Origin::OtherApp);
+    }
+
+    #[test]
+    fn a_record_whose_source_left_is_decoded_with_the_defaults_of_its_type() {
+        for sources in [sources("another", meta(&["7"])), sources("messenger", connect())] {
+            assert_eq!(origin(&sources, "7"), Origin::OtherApp);
+            for inbox in meta::PAGE_INBOX_APP_IDS {
+                assert_eq!(origin(&sources, inbox), Origin::PageInbox);
+            }
+        }
+    }
+
+    #[test]
+    fn sources_are_found_by_name() {
+        let sources = sources("messenger", meta(&[]));
+        assert_eq!(sources.get("messenger").unwrap().source_type(), SourceType::Meta);
+        for name in ["meta", "webex-connect", "", "Messenger", "a/b"] {
+            assert!(sources.get(name).is_none(), "{name}: the defaults only decode");
+        }
+        assert_eq!(sources.iter().count(), 1);
+    }
+}
