@@ -89,8 +89,8 @@ fn wants(sink: &SinkConfig) -> String {
     }
 }
 
-/// The journal may grow to more than the disk has.
-fn too_little_space(config: &Config) -> Option<Warning> {
+/// The journal may grow to more than the disk has room for.
+pub(crate) fn too_little_space(config: &Config) -> Option<Warning> {
     let journal = &config.journal;
     // The folder is made at start: what exists above it is on the same disk, as far as can be told now.
     let existing =

@@ -6,6 +6,7 @@ use hooksink::config::Loaded;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::check::too_little_space;
 use super::config_args::ConfigArgs;
 use super::exit::{Failure, Outcome};
 use super::telemetry;
@@ -25,7 +26,7 @@ impl Serve {
         telemetry::start(&loaded.config.log)?;
         let file = self.config.file().map(|path| path.display().to_string());
         tracing::info!(version = env!("CARGO_PKG_VERSION"), config = file, "hooksink starts");
-        for warning in &loaded.warnings {
+        for warning in loaded.warnings.iter().chain(&too_little_space(&loaded.config)) {
             tracing::warn!(key = warning.key, "{}", warning.message);
         }
         if let Err(error) = hooksink::http::raise_fd_limit() {

@@ -108,6 +108,10 @@ fn check_says_what_would_run_and_no_secret() {
     );
     assert_eq!(ran.err(), "");
     assert_eq!(std::fs::read_dir(shell.path()).unwrap().count(), 1, "check writes nothing");
+
+    let ran = shell.run("check --set journal.max_size=1000TiB").status(0);
+    let warning = "\nwarning: journal.max_size: 1000.0 TiB is more than the disk has room for (";
+    assert!(ran.out().contains(warning), "{}", ran.out());
 }
 
 #[test]
