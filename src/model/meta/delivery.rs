@@ -2,6 +2,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::item::Opened;
 use super::{Item, Surroundings};
 use crate::model::{serialize_time, take_time};
 
@@ -23,15 +24,11 @@ pub struct Delivery {
 impl Delivery {
     /// The typed view of an item with a `delivery`; none if it is no object.
     pub fn from_json(json: &str, around: Surroundings<'_>) -> Option<Self> {
-        let (mut item, mut fields) = Item::take(json, around)?;
-        let mut delivery = fields.object("delivery").unwrap_or_default();
-        let typed = Self {
+        let (opened, mut delivery) = Opened::at(json, around, "delivery")?;
+        Some(Self {
             mids: delivery.texts("mids").unwrap_or_default(),
             watermark: take_time(&mut delivery, "watermark"),
-            item: Item::default(),
-        };
-        fields.put_rest("delivery", delivery);
-        item.extra = fields.into_extra();
-        Some(Self { item, ..typed })
+            item: opened.close(delivery),
+        })
     }
 }

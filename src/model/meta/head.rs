@@ -1,6 +1,9 @@
 use std::borrow::Cow;
 
+use chrono::{DateTime, Utc};
+
 use crate::json::{each_field, scalar};
+use crate::model::{Zone, parse_time};
 
 /// What must be known of an item when it is received. A look at the item's top, without building anything, so that it
 /// costs little and fails never.
@@ -126,6 +129,22 @@ impl<'a> Head<'a> {
             Some(json) if json.starts_with('"') => json != "\"\"",
             Some(json) => json.parse::<f64>().is_ok_and(|number| number != 0.0),
         }
+    }
+
+    /// The page, and the person on the other side.
+    pub fn sides<'s>(&'s self, entry_id: Option<&'s str>) -> (Option<&'s str>, Option<&'s str>) {
+        let (sender, recipient) = (self.sender_id.as_deref(), self.recipient_id.as_deref());
+        // The page may be the sender of more than echoes: its id is that of the entry.
+        let sent_by_page = self.event == Some(EventKey::MessageEcho)
+            || (sender.is_some() && sender == entry_id && recipient != entry_id);
+        let (page, person) = if sent_by_page { (sender, recipient) } else { (recipient, sender) };
+        let page = page.or(entry_id);
+        (page, person.filter(|person| Some(*person) != page))
+    }
+
+    /// When it happened, if it says so readably.
+    pub fn time(&self) -> Option<DateTime<Utc>> {
+        parse_time(&scalar(self.timestamp?)?, Zone::UTC)
     }
 }
 

@@ -2,10 +2,9 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{EventKey, Head};
-use crate::json;
+use super::Head;
 use crate::model::lenient;
-use crate::model::{Extra, Fields, Zone, parse_time, serialize_time};
+use crate::model::{Extra, Fields, serialize_time};
 
 /// What every event of Meta has.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
@@ -53,11 +52,20 @@ impl Item {
             extra: Extra::new(),
         }
     }
+}
 
-    /// The item with its fields, those taken out that it names; none if it is no object.
-    pub(super) fn take(json: &str, around: Surroundings<'_>) -> Option<(Self, Fields)> {
+/// An item whose event object is being taken apart.
+pub(super) struct Opened {
+    item: Item,
+    fields: Fields,
+    key: &'static str,
+}
+
+impl Opened {
+    /// The item, and the fields of the object below `key`; none if the item is no object.
+    pub(super) fn at(json: &str, around: Surroundings<'_>, key: &'static str) -> Option<(Self, Fields)> {
         let mut fields = Fields::new(lenient::object(json)?);
-        let item = Self::new(&Head::of(json)?, around);
+        let item = Item::new(&Head::of(json)?, around);
         for (name, id) in [("sender", &item.sender_id), ("recipient", &item.recipient_id)] {
             if id.is_some()
                 && let Some(mut side) = fields.object(name)
@@ -69,24 +77,13 @@ impl Item {
         if item.timestamp.is_some() {
             fields.value("timestamp");
         }
-        Some((item, fields))
-    }
-}
-
-impl Head<'_> {
-    /// The page, and the person on the other side.
-    pub fn sides<'s>(&'s self, entry_id: Option<&'s str>) -> (Option<&'s str>, Option<&'s str>) {
-        let (sender, recipient) = (self.sender_id.as_deref(), self.recipient_id.as_deref());
-        // The page may be the sender of more than echoes: its id is that of the entry.
-        let sent_by_page = self.event == Some(EventKey::MessageEcho)
-            || (sender.is_some() && sender == entry_id && recipient != entry_id);
-        let (page, person) = if sent_by_page { (sender, recipient) } else { (recipient, sender) };
-        let page = page.or(entry_id);
-        (page, person.filter(|person| Some(*person) != page))
+        let event = fields.object(key).unwrap_or_default();
+        Some((Self { item, fields, key }, event))
     }
 
-    /// When it happened, if it says so readably.
-    pub fn time(&self) -> Option<DateTime<Utc>> {
-        parse_time(&json::scalar(self.timestamp?)?, Zone::UTC)
+    /// What every event has, with all that nobody took, where it stood.
+    pub(super) fn close(mut self, rest: Fields) -> Item {
+        self.fields.put_rest(self.key, rest);
+        Item { extra: self.fields.into_extra(), ..self.item }
     }
 }

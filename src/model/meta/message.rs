@@ -1,6 +1,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::item::Opened;
 use super::{Item, Surroundings};
 use crate::model::{Attachment, Extra, Fields};
 
@@ -48,10 +49,9 @@ pub struct QuickReply {
 impl Message {
     /// The typed view of an item with a `message`; none if it is no object.
     pub fn from_json(json: &str, around: Surroundings<'_>) -> Option<Self> {
-        let (mut item, mut fields) = Item::take(json, around)?;
-        let mut message = fields.object("message").unwrap_or_default();
+        let (opened, mut message) = Opened::at(json, around, "message")?;
         message.truth("is_echo");
-        let typed = Self {
+        Some(Self {
             mid: message.text("mid"),
             text: message.text("text"),
             attachments: attachments(&mut message),
@@ -60,11 +60,8 @@ impl Message {
             quick_reply: message
                 .object("quick_reply")
                 .map(|mut reply| QuickReply { payload: reply.text("payload"), extra: reply.into_extra() }),
-            item: Item::default(),
-        };
-        fields.put_rest("message", message);
-        item.extra = fields.into_extra();
-        Some(Self { item, ..typed })
+            item: opened.close(message),
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::item::Opened;
 use super::message::attachments;
 use super::{Item, ReplyTo, Surroundings};
 use crate::model::Attachment;
@@ -68,11 +69,10 @@ impl Origin {
 impl MessageEcho {
     /// The typed view of an item with an echoed `message`; none if it is no object.
     pub fn from_json(json: &str, around: Surroundings<'_>, apps: &Apps) -> Option<Self> {
-        let (mut item, mut fields) = Item::take(json, around)?;
-        let mut message = fields.object("message").unwrap_or_default();
+        let (opened, mut message) = Opened::at(json, around, "message")?;
         message.truth("is_echo");
         let app_id = message.text("app_id");
-        let echo = Self {
+        Some(Self {
             mid: message.text("mid"),
             text: message.text("text"),
             attachments: attachments(&mut message),
@@ -81,10 +81,7 @@ impl MessageEcho {
             app_id,
             reply_to: ReplyTo::take(&mut message),
             is_deleted: message.truth("is_deleted"),
-            item: Item::default(),
-        };
-        fields.put_rest("message", message);
-        item.extra = fields.into_extra();
-        Some(Self { item, ..echo })
+            item: opened.close(message),
+        })
     }
 }

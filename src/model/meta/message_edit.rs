@@ -1,6 +1,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::item::Opened;
 use super::{Item, Surroundings};
 
 /// A message that the person edited. Sender's page: Meta, "message_edits",
@@ -14,23 +15,19 @@ pub struct MessageEdit {
     pub mid: Option<String>,
     /// Its new text.
     pub text: Option<String>,
-    /// The how manyth edit it is.
+    /// Which edit of the message it is, from 1.
     pub num_edit: Option<i64>,
 }
 
 impl MessageEdit {
     /// The typed view of an item with a `message_edit`; none if it is no object.
     pub fn from_json(json: &str, around: Surroundings<'_>) -> Option<Self> {
-        let (mut item, mut fields) = Item::take(json, around)?;
-        let mut message_edit = fields.object("message_edit").unwrap_or_default();
-        let typed = Self {
+        let (opened, mut message_edit) = Opened::at(json, around, "message_edit")?;
+        Some(Self {
             mid: message_edit.text("mid"),
             text: message_edit.text("text"),
             num_edit: message_edit.integer("num_edit"),
-            item: Item::default(),
-        };
-        fields.put_rest("message_edit", message_edit);
-        item.extra = fields.into_extra();
-        Some(Self { item, ..typed })
+            item: opened.close(message_edit),
+        })
     }
 }

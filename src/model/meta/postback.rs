@@ -2,6 +2,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::item::Opened;
 use super::{Item, Surroundings};
 
 /// The person pressed a button, Get Started or a menu entry. Sender's page: Meta, "messaging_postbacks",
@@ -24,17 +25,13 @@ pub struct Postback {
 impl Postback {
     /// The typed view of an item with a `postback`; none if it is no object.
     pub fn from_json(json: &str, around: Surroundings<'_>) -> Option<Self> {
-        let (mut item, mut fields) = Item::take(json, around)?;
-        let mut postback = fields.object("postback").unwrap_or_default();
-        let typed = Self {
+        let (opened, mut postback) = Opened::at(json, around, "postback")?;
+        Some(Self {
             mid: postback.text("mid"),
             title: postback.text("title"),
             payload: postback.text("payload"),
             referral: postback.value("referral").filter(|referral| !referral.is_null()),
-            item: Item::default(),
-        };
-        fields.put_rest("postback", postback);
-        item.extra = fields.into_extra();
-        Some(Self { item, ..typed })
+            item: opened.close(postback),
+        })
     }
 }

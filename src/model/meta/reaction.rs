@@ -1,6 +1,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::item::Opened;
 use super::{Item, Surroundings};
 
 /// A reaction to a message, or its removal. Sender's page: Meta, "message_reactions",
@@ -23,17 +24,13 @@ pub struct Reaction {
 impl Reaction {
     /// The typed view of an item with a `reaction`; none if it is no object.
     pub fn from_json(json: &str, around: Surroundings<'_>) -> Option<Self> {
-        let (mut item, mut fields) = Item::take(json, around)?;
-        let mut reaction = fields.object("reaction").unwrap_or_default();
-        let typed = Self {
+        let (opened, mut reaction) = Opened::at(json, around, "reaction")?;
+        Some(Self {
             mid: reaction.text("mid"),
             action: reaction.text("action"),
             reaction: reaction.text("reaction"),
             emoji: reaction.text("emoji"),
-            item: Item::default(),
-        };
-        fields.put_rest("reaction", reaction);
-        item.extra = fields.into_extra();
-        Some(Self { item, ..typed })
+            item: opened.close(reaction),
+        })
     }
 }

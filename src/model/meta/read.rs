@@ -2,6 +2,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::item::Opened;
 use super::{Item, Surroundings};
 use crate::model::{serialize_time, take_time};
 
@@ -23,11 +24,7 @@ pub struct Read {
 impl Read {
     /// The typed view of an item with a `read`; none if it is no object.
     pub fn from_json(json: &str, around: Surroundings<'_>) -> Option<Self> {
-        let (mut item, mut fields) = Item::take(json, around)?;
-        let mut read = fields.object("read").unwrap_or_default();
-        let typed = Self { mid: read.text("mid"), watermark: take_time(&mut read, "watermark"), item: Item::default() };
-        fields.put_rest("read", read);
-        item.extra = fields.into_extra();
-        Some(Self { item, ..typed })
+        let (opened, mut read) = Opened::at(json, around, "read")?;
+        Some(Self { mid: read.text("mid"), watermark: take_time(&mut read, "watermark"), item: opened.close(read) })
     }
 }
