@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use axum::Router;
+use axum::routing::get;
+use hooksink::http::Listener;
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpSocket;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::interval;
+use tokio_util::sync::CancellationToken;
 
-use crate::door::{Client, Door, MAX_BODY, META_BODY, Mode, plain, post, post_messenger, until, within};
+use crate::door::{Client, Door, MAX_BODY, META_BODY, Mode, plain, post, post_messenger, server_config, until, within};
 
 /// Short enough for a test to wait for, long enough for a request to get through on a busy machine.
 const SHORT: Duration = Duration::from_millis(300);
@@ -189,14 +193,23 @@ async fn connections_beyond_max_connections_wait_for_their_turn() {
     door.close().await;
 }
 
+/// The admin listener has answers larger than what the kernel buffers; this one is larger than any.
 #[tokio::test]
-async fn a_client_that_never_reads_its_answers_is_cut_off() {
-    let door = Door::open_with(|config| config.header_read_timeout = SHORT).await;
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let mut client = Client::over(within(socket.connect(door.address)).await.unwrap());
-    let flood = plain("HEAD", "/webhooks/open").repeat(100);
-    // Ends when the server has had enough; without its bound, the write would wait for ever.
-    within(async { while client.try_send(&flood).await.is_ok() {} }).await;
-    door.close().await;
+async fn a_client_that_never_reads_its_answer_is_cut_off() {
+    let large = || async { vec![b'x'; 64 * 1024 * 1024] };
+    let router = Router::new().route("/large", get(large)).route("/small", get(|| async {}));
+    let listener = Listener { max_connections: 1, ..Listener::from(&server_config()) };
+    let listener = Listener { header_read_timeout: SHORT, ..listener };
+    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = tcp.local_addr().unwrap();
+    let (stop, connect) = (CancellationToken::new(), || async { TcpStream::connect(address).await.map(Client::over) });
+    let serving = tokio::spawn(listener.serve(tcp, router, stop.clone()));
+    let mut never_reads = connect().await.unwrap();
+    never_reads.send(&plain("GET", "/large")).await;
+    // There is one place: whoever comes next is served once the first is gone, and it never goes of itself.
+    let mut next = connect().await.unwrap();
+    assert_eq!(next.ask(&plain("GET", "/small")).await.status, 200);
+    drop(never_reads);
+    stop.cancel();
+    within(serving).await.unwrap();
 }
