@@ -192,17 +192,25 @@ impl Appender {
         current.good > 0 && (too_large || too_old)
     }
 
-    /// Gives the file its rotated name.
+    /// Gives the file its rotated name: the time and a number, so that names sort in the order they were given, even
+    /// within a second and after the clock was set back.
     fn rotate(&self, now: SystemTime) -> io::Result<()> {
-        let moment = DateTime::<Utc>::from(now).format("%Y%m%dT%H%M%SZ");
-        let (before, after) = name_parts(&self.path);
-        let folder = folder(&self.path);
-        let rotated = (0..=9999)
-            .map(|number| folder.join(format!("{before}.{moment}-{number:04}{after}")))
-            .find(|candidate| fs::symlink_metadata(candidate).is_err())
-            .ok_or_else(|| io::Error::other("all names for a rotated file of this second are taken"))?;
+        let moment = DateTime::<Utc>::from(now).format("%Y%m%dT%H%M%SZ").to_string();
+        let last = self.rotated()?.pop();
+        let mark = match last.as_deref().and_then(|mark| mark.split_once('-')) {
+            Some((before, number)) if before >= &*moment => {
+                let number: u32 = number.parse().map_err(io::Error::other)?;
+                format!("{before}-{:06}", number + 1)
+            }
+            _ => format!("{moment}-000000"),
+        };
+        let rotated = self.rotated_path(&mark);
+        // A rename would replace it.
+        if fs::symlink_metadata(&rotated).is_ok() {
+            return Err(io::Error::other("the name of the next rotated file is taken"));
+        }
         fs::rename(&self.path, rotated)?;
-        sync_folder(folder)?;
+        sync_folder(folder(&self.path))?;
         if let Err(error) = self.prune() {
             warn!(sink = %self.name, %error, "old rotated files could not be removed");
         }
@@ -212,30 +220,34 @@ impl Appender {
     /// Removes the oldest rotated files beyond `keep_files`.
     fn prune(&self) -> io::Result<()> {
         let Some(keep) = self.keep_files else { return Ok(()) };
+        let mut marks = self.rotated()?;
+        marks.truncate(marks.len().saturating_sub(keep));
+        marks.iter().try_for_each(|mark| fs::remove_file(self.rotated_path(mark)))
+    }
+
+    fn rotated_path(&self, mark: &str) -> PathBuf {
         let (before, after) = name_parts(&self.path);
-        let folder = folder(&self.path);
-        let mut rotated = Vec::new();
-        for entry in fs::read_dir(folder)? {
+        folder(&self.path).join(format!("{before}.{mark}{after}"))
+    }
+
+    /// The marks of the rotated files there are, oldest first.
+    fn rotated(&self) -> io::Result<Vec<String>> {
+        let (before, after) = name_parts(&self.path);
+        let mut marks = Vec::new();
+        for entry in fs::read_dir(folder(&self.path))? {
             let name = entry?.file_name();
-            let Some(name) = name.to_str() else { continue };
-            let middle = name.strip_prefix(&*before).and_then(|rest| rest.strip_suffix(&*after));
-            if middle.and_then(|middle| middle.strip_prefix('.')).is_some_and(is_rotation_mark) {
-                rotated.push(name.to_owned());
-            }
+            let rest = name.to_str().and_then(|name| name.strip_prefix(&*before)?.strip_suffix(&*after));
+            let mark = rest.and_then(|rest| rest.strip_prefix('.')).filter(|mark| is_rotation_mark(mark));
+            marks.extend(mark.map(str::to_owned));
         }
-        // The names sort by time.
-        rotated.sort();
-        rotated.truncate(rotated.len().saturating_sub(keep));
-        for name in rotated {
-            fs::remove_file(folder.join(name))?;
-        }
-        Ok(())
+        marks.sort();
+        Ok(marks)
     }
 }
 
-/// Whether this is `20260102T030405Z-0000`.
+/// Whether this is `20260102T030405Z-000000`.
 fn is_rotation_mark(text: &str) -> bool {
-    let shape = b"00000000T000000Z-0000";
+    let shape = b"00000000T000000Z-000000";
     text.len() == shape.len()
         && text.bytes().zip(shape).all(|(byte, shape)| match shape {
             b'0' => byte.is_ascii_digit(),

@@ -1,6 +1,7 @@
 //! One integration binary; each module says in a sentence what belongs there.
 mod captured_log;
 mod cli;
+mod dispatch;
 mod door;
 mod http_evidence;
 mod http_framing;
@@ -9,4 +10,6 @@ mod http_statuses;
 mod http_stop;
 mod journal;
 mod serve;
+mod sink_conformance;
+mod sinks;
 mod support;

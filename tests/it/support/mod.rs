@@ -1,3 +1,96 @@
-//! What several modules of tests use.
+//! What several modules of tests use: made-up events, waiting with a deadline, and a target that answers as it is told.
 
+pub(crate) mod mock_target;
 pub(crate) mod server;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use hooksink::config::{self, Inputs, SinkConfig};
+use hooksink::event::{Arrival, Context, Event, EventId, Kind, Place, Record, Subject};
+use hooksink::model::Payload;
+use hooksink::names::SourceType;
+use uuid::Uuid;
+
+/// How long a test waits for what must happen; never how long it takes.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Waits until the condition holds.
+#[track_caller]
+pub(crate) fn until(what: &'static str, holds: impl FnMut() -> bool) -> impl Future<Output = ()> {
+    let caller = std::panic::Location::caller();
+    let mut holds = holds;
+    async move {
+        let waited = tokio::time::timeout(DEADLINE, async {
+            while !holds() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        });
+        assert!(waited.await.is_ok(), "{caller}: waited in vain: {what}");
+    }
+}
+
+/// The made-up event of this number, of this person or of nobody.
+pub(crate) fn record(number: u64, person: Option<&str>) -> Record {
+    Record {
+        id: EventId(Uuid::from_u128(u128::from(number))),
+        source: "connect".parse().expect("a name"),
+        source_type: SourceType::WebexConnect,
+        kind: Kind::ConnectUnrecognized,
+        subject: person.and_then(Subject::new),
+        occurred_at: None,
+        received_at: DateTime::from_timestamp_millis(Utc::now().timestamp_millis()).expect("a time"),
+        context: Context {
+            object: None,
+            entry_id: None,
+            entry_time: None,
+            field: None,
+            place: Place::Bare,
+            arrival: Arc::new(Arrival {
+                request_id: format!("request-{number}"),
+                client_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+                proofs: Vec::new(),
+                content_type: Some("application/json".to_owned()),
+                content_encoding: None,
+                user_agent: None,
+                wx_gtrid: None,
+            }),
+        },
+        raw: Bytes::from(format!("{{ \"number\": {number} }}")),
+    }
+}
+
+/// The number of a made-up event.
+pub(crate) fn number(record: &Record) -> u64 {
+    u64::try_from(record.id.0.as_u128()).expect("made by `record`")
+}
+
+/// A record with its JSON as sent.
+pub(crate) fn decode(record: Arc<Record>) -> Event {
+    let text = String::from_utf8(record.raw.to_vec()).expect("made by `record`");
+    let fields = serde_json::value::RawValue::from_string(text).expect("made by `record`");
+    let payload = Payload::Unrecognized(hooksink::model::Unrecognized { fields });
+    Event { record, payload: Arc::new(payload) }
+}
+
+/// The made-up event of this number as a sink is handed it.
+pub(crate) fn event(number: u64, person: &str) -> Event {
+    decode(Arc::new(record(number, Some(person))))
+}
+
+/// A sink as the configuration describes it: the lines below `[sinks.it]`.
+pub(crate) fn sink_config(lines: &str) -> SinkConfig {
+    let text = format!("[sinks.it]\n{lines}\n");
+    let inputs = Inputs {
+        file: Some(("hooksink.toml".into(), text)),
+        environment: BTreeMap::new(),
+        flags: Vec::new(),
+        read_secret: &|_| Err(std::io::ErrorKind::NotFound.into()),
+    };
+    let loaded = config::load(&inputs).unwrap_or_else(|errors| panic!("{errors}"));
+    loaded.config.sinks.into_values().next().expect("written above")
+}
