@@ -19,7 +19,7 @@ use hooksink::names::{SinkName, SourceType};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-fn config(folder: &Path) -> JournalConfig {
+pub(crate) fn config(folder: &Path) -> JournalConfig {
     JournalConfig {
         engine: Engine::Sqlite,
         path: folder.join("journal.db"),
@@ -39,7 +39,7 @@ fn open(config: &JournalConfig) -> SqliteJournal {
 }
 
 /// A record of its own for every number; by three, they concern the same person.
-fn record(n: u64) -> Record {
+pub(crate) fn record(n: u64) -> Record {
     Record {
         id: EventId(Uuid::from_u128(u128::from(n) << 64 | 0xdead_beef)),
         source: if n.is_multiple_of(2) { "messenger" } else { "connect" }.parse().unwrap(),
@@ -68,11 +68,11 @@ fn record(n: u64) -> Record {
     }
 }
 
-fn sink(name: &str) -> SinkName {
+pub(crate) fn sink(name: &str) -> SinkName {
     name.parse().unwrap()
 }
 
-fn spec(name: &str) -> ConsumerSpec {
+pub(crate) fn spec(name: &str) -> ConsumerSpec {
     ConsumerSpec { sink: sink(name), wants: Filter::default(), from: StartFrom::Start, skip_when_full: false }
 }
 

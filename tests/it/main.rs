@@ -9,6 +9,7 @@ mod http_limits;
 mod http_statuses;
 mod http_stop;
 mod journal;
+mod journal_model;
 mod serve;
 mod sink_conformance;
 mod sinks;
