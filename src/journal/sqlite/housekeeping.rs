@@ -8,7 +8,7 @@ use super::{disk, files, schema, segments};
 use crate::metrics::SinkLabels;
 
 /// Bytes for which there must be room before a full journal counts as writable again.
-const SOME_ROOM: u64 = 64 * 1024;
+const SOME_ROOM: usize = 64 * 1024;
 
 impl Writer {
     pub(super) fn keep_house(&mut self) {
@@ -27,11 +27,13 @@ impl Writer {
 
     /// Finds out whether writing works again: when hooksink is not ready, nobody sends what could find it out.
     fn try_again(&mut self) {
-        if self.trouble.is_none() || self.room_for(SOME_ROOM).is_err() {
+        if self.trouble.is_none() || self.room_for(SOME_ROOM as u64).is_err() {
             return;
         }
-        let now = Utc::now().timestamp_millis();
-        if self.transact(|writer| schema::set_meta(&writer.conn, "tried_at", now)).is_ok() {
+        // As much as there should be room for, and away with it again.
+        let trial = |writer: &mut Self| schema::set_meta(&writer.conn, "trial", vec![0_u8; SOME_ROOM]);
+        if self.transact(trial).and_then(|()| self.transact(|writer| schema::unset_meta(&writer.conn, "trial"))).is_ok()
+        {
             self.trouble = None;
             tracing::info!("the journal can be written again");
         }

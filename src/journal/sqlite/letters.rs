@@ -32,8 +32,7 @@ pub(super) fn waiting(
     handed: &BTreeSet<i64>,
     budget: &mut Budget,
 ) -> rusqlite::Result<Waiting> {
-    let sql = format!("SELECT letter, {COLUMNS} FROM dead_letters WHERE sink = ?1 AND retrying ORDER BY letter");
-    let mut statement = conn.prepare_cached(&sql)?;
+    let mut statement = conn.prepare_cached(&waiting_letters())?;
     let mut rows = statement.query([sink.as_str()])?;
     let mut waiting = Waiting { letters: Vec::new(), more: false };
     while let Some(row) = rows.next()? {
@@ -48,6 +47,11 @@ pub(super) fn waiting(
         waiting.letters.push((letter, row::shared(row, 1)?));
     }
     Ok(waiting)
+}
+
+/// Reads the letters of a sink that wait to be tried again.
+pub(super) fn waiting_letters() -> String {
+    format!("SELECT letter, {COLUMNS} FROM dead_letters WHERE sink = ?1 AND retrying ORDER BY letter")
 }
 
 /// The event of a ticket, if the journal still holds it.

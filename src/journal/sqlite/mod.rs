@@ -32,6 +32,8 @@ mod segments;
 mod settle;
 mod shared;
 mod sinks;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::path::{Path, PathBuf};

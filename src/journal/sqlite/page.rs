@@ -69,8 +69,7 @@ pub(super) fn read(conn: &Connection, request: &Request, budget: &mut Budget) ->
     let mut page = Page { scanned: request.after, ..Page::default() };
     let mut looked_at = 0;
     for n in segments::after(&transaction, request.after)? {
-        let sql = format!("SELECT seq, {COLUMNS} FROM events_{n} WHERE seq > ?1 AND seq <= ?2 ORDER BY seq");
-        let mut statement = transaction.prepare_cached(&sql)?;
+        let mut statement = transaction.prepare_cached(&next_events(n))?;
         let mut rows = statement.query(params![request.after, request.upto])?;
         while let Some(row) = rows.next()? {
             let seq = row.get(0)?;
@@ -89,6 +88,11 @@ pub(super) fn read(conn: &Connection, request: &Request, budget: &mut Budget) ->
     // Whatever is left up to there, it was looked at.
     page.scanned = request.upto;
     Ok(page)
+}
+
+/// Reads on in this segment.
+pub(super) fn next_events(n: i64) -> String {
+    format!("SELECT seq, {COLUMNS} FROM events_{n} WHERE seq > ?1 AND seq <= ?2 ORDER BY seq")
 }
 
 impl Request {

@@ -135,6 +135,11 @@ pub(super) fn set_meta(conn: &Connection, key: &str, value: impl rusqlite::ToSql
     conn.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?.execute(params![key, value]).map(|_| ())
 }
 
+/// Removes a value of the table `meta`.
+pub(super) fn unset_meta(conn: &Connection, key: &str) -> rusqlite::Result<()> {
+    conn.prepare_cached("DELETE FROM meta WHERE key = ?1")?.execute([key]).map(|_| ())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -29,9 +29,14 @@ impl Segment {
                 "INSERT INTO events_{n} (seq, {COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
             )
             .into(),
-            probe: format!("SELECT 1 FROM events_{n} WHERE id = ?1").into(),
+            probe: probe(n).into(),
         }
     }
+}
+
+/// Asks this segment for an id.
+pub(super) fn probe(n: i64) -> String {
+    format!("SELECT 1 FROM events_{n} WHERE id = ?1")
 }
 
 /// The log as the writer sees it. Positions are given out without holes, and events leave from the oldest on, so that

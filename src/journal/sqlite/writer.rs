@@ -247,14 +247,14 @@ impl Writer {
         if self.trouble.is_none() {
             tracing::error!(error = %reason, "the journal could not write");
         }
+        self.trouble = Some(reason.clone());
+        self.show();
         for append in appends {
             let _ = append.reply.send(Err(reason.clone()));
         }
         for settlement in settlements {
             let _ = settlement.reply.send(Err(reason.clone()));
         }
-        self.trouble = Some(reason);
-        self.show();
     }
 
     /// Lets appends in while there is room.
@@ -264,14 +264,14 @@ impl Writer {
         }
         let bytes = appends.iter().map(|append| append.bytes).sum();
         let Err(reason) = self.room_for(bytes) else { return appends };
-        for append in appends {
-            let _ = append.reply.send(Err(reason.clone()));
-        }
         if self.trouble.is_none() {
             tracing::error!(%reason, "the journal refuses events");
         }
-        self.trouble = Some(reason);
+        self.trouble = Some(reason.clone());
         self.show();
+        for append in appends {
+            let _ = append.reply.send(Err(reason.clone()));
+        }
         Vec::new()
     }
 
