@@ -1,8 +1,11 @@
 //! One integration binary; each module says in a sentence what belongs there.
 mod captured_log;
 mod cli;
+mod compose;
 mod dispatch;
 mod door;
+mod durability_strace;
+mod echo;
 mod http_evidence;
 mod http_framing;
 mod http_limits;
@@ -10,7 +13,12 @@ mod http_statuses;
 mod http_stop;
 mod journal;
 mod journal_model;
+mod kill;
+mod programs;
+mod proxies;
 mod serve;
 mod sink_conformance;
 mod sinks;
 mod support;
+mod trace;
+mod wire;

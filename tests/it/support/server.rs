@@ -156,6 +156,11 @@ impl TestServer {
         answer(self.admin_request(Method::GET, path)).await
     }
 
+    /// The id of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw).expect("a process has an id");

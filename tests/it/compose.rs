@@ -1,0 +1,78 @@
+//! The shipped compose file, as docker-compose reads it.
+
+use std::fs;
+use std::process::Command;
+
+use crate::programs::{find, skipped};
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/compose.yaml");
+
+/// What docker-compose, Debian's or Docker's own, makes of the file: everything written out, keys sorted.
+fn read(test: &str) -> Option<String> {
+    let mut command = match find("docker-compose") {
+        Some(program) => Command::new(program),
+        None if Command::new("docker").args(["compose", "version"]).output().is_ok_and(|out| out.status.success()) => {
+            let mut docker = Command::new("docker");
+            docker.arg("compose");
+            docker
+        }
+        None => {
+            skipped(test, "neither docker-compose nor docker compose is installed");
+            return None;
+        }
+    };
+    let output = command.args(["-f", FILE, "config"]).output().expect("docker-compose starts");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    assert!(!error.to_lowercase().contains("warn"), "{error}");
+    Some(String::from_utf8(output.stdout).expect("text"))
+}
+
+#[test]
+fn docker_compose_reads_the_shipped_file() {
+    let Some(read) = read("compose::docker_compose_reads_the_shipped_file") else { return };
+    // Both services are confined, not only one of them.
+    for line in ["read_only: true", "- no-new-privileges:true", "- ALL", "restart: unless-stopped"] {
+        assert_eq!(read.matches(line).count(), 2, "{line} in:\n{read}");
+    }
+    for line in ["stop_grace_period: 15s", "condition: service_healthy", "source: meta_app_secret", "- healthcheck"] {
+        assert_eq!(read.matches(line).count(), 1, "{line} in:\n{read}");
+    }
+    // hooksink believes exactly the proxy that stands in front of it.
+    let address = read.lines().find_map(|line| line.trim().strip_prefix("ipv4_address: ")).expect("an address");
+    assert!(read.contains(&format!(r#"'["{address}/32"]'"#)), "{read}");
+    // Only the proxy is reachable from outside.
+    let hooksink =
+        read.split("\n  hooksink:").nth(1).and_then(|rest| rest.split("\nversion:").next()).expect("hooksink");
+    assert!(!hooksink.contains("ports:"), "{hooksink}");
+}
+
+#[test]
+fn the_configuration_it_describes_is_one() {
+    let shipped = fs::read_to_string(FILE).unwrap();
+    // The part of its comment that is TOML.
+    let described: String = shipped
+        .lines()
+        .filter_map(|line| line.strip_prefix("#   "))
+        .filter(|line| line.starts_with('[') || line.contains(" = "))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    assert!(described.contains("[sources.messenger]") && described.contains("[sources.connect]"), "{described}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path().display().to_string();
+    fs::write(folder.path().join("hooksink.toml"), described.replace("/run/secrets", &here)).unwrap();
+    for secret in described.split("/run/secrets/").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(shipped.contains(&format!("  {secret}:\n    file:")), "{secret} is no secret of the file");
+        fs::write(folder.path().join(secret), "a secret").unwrap();
+    }
+    let variable = "HOOKSINK__SERVER__TRUSTED_PROXIES";
+    let value = shipped.lines().find_map(|line| line.trim().strip_prefix(variable)?.strip_prefix(": ")).expect("it");
+    let output = Command::new(env!("CARGO_BIN_EXE_hooksink"))
+        .arg("check")
+        .current_dir(folder.path())
+        .env(variable, value.trim_matches('\''))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
