@@ -2,7 +2,11 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use hooksink::names::SourceType;
+use http::StatusCode;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -181,23 +185,34 @@ fn schemas_and_completions_are_printed() {
 #[test]
 fn without_a_server_its_commands_are_69() {
     let shell = Shell::new();
-    let port = closed_port();
+    let closed = ClosedPort::new();
+    let nobody = closed.address();
     for command in ["healthcheck", "sinks list", "dead-letters list", "replay --sink a --from 1h"] {
-        let ran = shell.run(&format!("{command} --set admin.listen=127.0.0.1:{port}")).status(69);
-        let said = format!("hooksink: http://127.0.0.1:{port}/");
+        let ran = shell.run(&format!("{command} --set admin.listen={nobody}")).status(69);
+        let said = format!("hooksink: http://{nobody}/");
         assert!(ran.err().starts_with(&said) && ran.err().contains("Connection refused"), "{command}: {}", ran.err());
     }
     let ran = shell
         .file("body.json", "{}")
         .env("HOOKSINK_SEND_SECRET", "marker-secret")
-        .run(&format!("send webex-connect body.json --url http://127.0.0.1:{port}/webhooks/x?key=marker-key"))
+        .run(&format!("send webex-connect body.json --url http://{nobody}/webhooks/x?key=marker-key"))
         .status(69);
     assert!(ran.err().contains("Connection refused") && !ran.err().contains("marker"), "{}", ran.err());
 }
 
-/// A port that nothing listens on: it was free a moment ago, and Linux does not hand it out again so soon.
-fn closed_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// A port that is taken and not listened on, so that connections to it are refused for as long as this is held.
+struct ClosedPort(tokio::net::TcpSocket);
+
+impl ClosedPort {
+    fn new() -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        Self(socket)
+    }
+
+    fn address(&self) -> std::net::SocketAddr {
+        self.0.local_addr().unwrap()
+    }
 }
 
 const SERVER: &str = r#"
@@ -315,7 +330,8 @@ fn operators_see_and_move_a_running_server() {
     let folder = server.stop();
 
     // Without a server the journal is opened here.
-    let nobody = format!("127.0.0.1:{}", closed_port());
+    let closed = ClosedPort::new();
+    let nobody = closed.address().to_string();
     let environment = [("ADMIN_TOKEN", "x"), ("HOOKSINK__ADMIN__LISTEN", nobody.as_str())];
     let ran = run_in(folder.path(), "journal backup alone.db", &environment).status(0);
     assert!(ran.out().trim_end().ends_with("copies/alone.db"), "{}", ran.out());
@@ -376,4 +392,64 @@ fn the_demo_delivers_every_sample_and_does_so_again() {
         assert_eq!(ran.err(), "");
     }
     assert!(shell.path().join("data/demo/events.jsonl").exists());
+}
+
+/// A target that takes everything but what has `poison` in it, until it is told to take that too.
+async fn picky_target(pure: Arc<AtomicBool>) -> std::net::SocketAddr {
+    let taste = async move |body: String| {
+        if body.contains("poison") && !pure.load(Ordering::SeqCst) { StatusCode::BAD_REQUEST } else { StatusCode::OK }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let target = axum::Router::new().fallback(taste);
+    tokio::spawn(async move { axum::serve(listener, target).await });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_shown_retried_and_dropped() {
+    let pure = Arc::new(AtomicBool::new(false));
+    let target = picky_target(Arc::clone(&pure)).await;
+    let config = format!(
+        "[sources.connect]\ntype = \"webex-connect\"\nsignature_secrets = \"secret\"\ntimezone = \"UTC\"\n\
+         [sinks.crm]\ntype = \"http\"\nurl = \"http://{target}\"\nretry_initial = \"1ms\"\nretry_max = \"5ms\"\n\
+         [journal]\ndisk_reserve = \"1 MiB\""
+    );
+    let server = TestServer::start(&config);
+    let shell = Shell::new().env("HOOKSINK_ADMIN_URL", &format!("http://{}", server.admin));
+    let letters = || shell.run("dead-letters list --json").status(0).out();
+    let post = async |text: &str| {
+        let body = format!(r#"{{"channel":"SMS","oa":"{text}","da":"2","message":"{text}"}}"#);
+        assert_eq!(server.post(SourceType::WebexConnect, "connect", "secret", body).await.status, 200);
+    };
+    // An event is given up only while others pass.
+    let mut others = 0;
+    for poison in ["poison-1", "poison-2"] {
+        let before = letters().lines().count();
+        post(poison).await;
+        while letters().lines().count() == before {
+            others += 1;
+            assert!(others < 2_000, "{}", server.stderr());
+            post(&format!("other-{others}")).await;
+        }
+    }
+    let ids: Vec<_> = letters()
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["id"].to_string())
+        .collect();
+    let [first, second] = ids.as_slice() else { panic!("{ids:?}") };
+    let list = shell.run("dead-letters list --sink crm").status(0).out();
+    assert!(
+        list.starts_with("ID  SINK  KIND") && list.contains("webex_connect.message") && list.contains("400"),
+        "{list}"
+    );
+    assert!(!list.contains("poison"), "{list}");
+    let shown: serde_json::Value =
+        serde_json::from_str(&shell.run(&format!("dead-letters show {first}")).status(0).out()).unwrap();
+    assert_eq!(shown["event"]["data"]["text"], "poison-1");
+
+    assert_eq!(shell.run(&format!("dead-letters drop {second}")).status(0).out(), "1 dropped\n");
+    pure.store(true, Ordering::SeqCst);
+    assert_eq!(shell.run(&format!("dead-letters retry {first}")).status(0).out(), "1 will be tried again\n");
+    eventually("the letter is delivered", || letters().is_empty().then_some(()));
 }
