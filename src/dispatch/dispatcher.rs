@@ -209,15 +209,17 @@ impl Run<'_> {
     }
 
     fn tell_full(&mut self) {
-        let full = self.lanes.parked_full();
-        if full && !self.told_full {
+        if self.lanes.parked_low() {
+            self.told_full = false;
+        }
+        if self.lanes.parked_full() && !self.told_full {
+            self.told_full = true;
             warn!(
                 sink = %self.of.sink,
                 max_parked = self.of.delivery.max_parked,
                 "as many events are parked as may be; nothing further is read until some get through"
             );
         }
-        self.told_full = full;
     }
 
     /// Lets calls under way end, and makes everything settled durable.

@@ -107,11 +107,6 @@ impl Health {
         newly
     }
 
-    /// Whether an event of this lane would be news while the sink is down: nothing of it failed in this row.
-    pub(super) fn is_newcomer(&self, lane: &Lane) -> bool {
-        self.witnesses.len() < WITNESSES && !self.witnesses.contains(lane)
-    }
-
     /// Whether more than one lane failed since the sink last accepted something.
     pub(super) fn several_failed(&self) -> bool {
         self.witnesses.len() > 1
@@ -122,9 +117,10 @@ impl Health {
         self.witnesses.iter().all(|witness| witness == lane)
     }
 
-    /// When the next probe may begin, if later than now.
+    /// When the next probe may begin, if later than now. A `newcomer` is a lane of which nothing failed in this row.
     pub(super) fn probe_wait(&self, newcomer: bool, now: Instant) -> Option<Instant> {
-        if newcomer { self.newcomer_at } else { self.probe_at }.filter(|at| *at > now)
+        let soon = newcomer && self.witnesses.len() < WITNESSES;
+        if soon { self.newcomer_at } else { self.probe_at }.filter(|at| *at > now)
     }
 }
 
@@ -170,15 +166,14 @@ mod tests {
             let mark = health.mark();
             health.failed(mark, &lane(1), None, now, 1.0);
         }
-        assert!(health.is_newcomer(&lane(2)));
-        assert!(!health.is_newcomer(&lane(1)));
         assert_eq!(health.probe_wait(false, now), Some(now + Duration::from_secs(60)));
         assert_eq!(health.probe_wait(true, now), Some(now + Duration::from_secs(1)));
         for n in 2..=8 {
             let mark = health.mark();
             health.failed(mark, &lane(n), None, now, 1.0);
         }
-        assert!(!health.is_newcomer(&lane(9)), "eight people failed: it is the sink");
+        let wait = health.probe_wait(true, now);
+        assert_eq!(wait, Some(now + Duration::from_secs(60)), "eight people failed: it is the sink");
     }
 
     #[test]

@@ -132,6 +132,8 @@ struct Queue {
     failures: u32,
     /// Parked events, those in a call included.
     parked: usize,
+    /// The row of failures in which it last failed.
+    failed_in: u64,
 }
 
 #[derive(Debug)]
@@ -161,6 +163,8 @@ pub(super) struct Lanes {
     parked: usize,
     /// Events the sink accepted, ever.
     accepted: u64,
+    /// Which row of failures this is: each acceptance ends one. The first is 1.
+    row: u64,
     next_number: u64,
 }
 
@@ -178,6 +182,7 @@ impl Lanes {
             held_bytes: 0,
             parked: 0,
             accepted: 0,
+            row: 1,
             next_number: 0,
         }
     }
@@ -208,6 +213,11 @@ impl Lanes {
     /// Whether so much is parked that nothing further is read.
     pub(super) fn parked_full(&self) -> bool {
         self.parked >= self.bounds.max_parked
+    }
+
+    /// Whether so little is parked that the limit is far.
+    pub(super) fn parked_low(&self) -> bool {
+        self.parked <= self.bounds.max_parked / 2
     }
 
     fn full(&self) -> bool {
@@ -267,7 +277,8 @@ impl Lanes {
         if self.ready.is_empty() {
             return self.earliest();
         }
-        let newcomer = self.ready.iter().position(|lane| self.health.is_newcomer(lane));
+        let untried = |lane: &Lane| self.queues.get(lane).is_some_and(|queue| queue.failed_in != self.row);
+        let newcomer = self.ready.iter().position(untried);
         if let Some(at) = self.health.probe_wait(newcomer.is_some(), now) {
             // A lane may become ready sooner, and be a newcomer.
             return match self.earliest() {
@@ -403,6 +414,7 @@ impl Lanes {
     /// The sink accepted events.
     fn accept(&mut self, delivered: usize, busy: &[Lane], now: Instant, step: &mut Step) {
         self.accepted += delivered as u64;
+        self.row += 1;
         let troubled = std::mem::take(&mut self.troubled);
         let several = self.health.several_failed();
         if let Some(lasted) = self.health.accepted(now) {
@@ -438,6 +450,9 @@ impl Lanes {
         let asked_of_all = failure.retry_after.filter(|_| failure.blame == Blame::Unknown);
         if self.health.failed(mark, lane, asked_of_all, now, jitter) {
             step.news.push(News::Down { cause: failure.cause.clone() });
+        }
+        if let Some(queue) = self.queues.get_mut(lane) {
+            queue.failed_in = self.row;
         }
         let cap = rest.len().div_ceil(2);
         for (_, item) in if alone { &mut rest[..1] } else { &mut rest[..] } {
@@ -510,7 +525,8 @@ impl Lanes {
     /// and nothing of them gets through.
     pub(super) fn relieve(&mut self) -> Step {
         let mut step = Step::default();
-        let stands = self.health.is_down() || (self.ready.is_empty() && self.flights.is_empty());
+        // Lanes in a call are not seen here, so that nothing is judged before the call has ended.
+        let stands = self.flights.is_empty() && (self.health.is_down() || self.ready.is_empty());
         if !stands || !self.full() || self.parked_full() {
             return step;
         }
@@ -559,7 +575,7 @@ impl Lanes {
         let ready = &mut self.ready;
         self.queues.entry(lane.clone()).or_insert_with(|| {
             ready.push_back(lane.clone());
-            Queue { items: VecDeque::new(), place: Place::Ready, failures: 0, parked: 0 }
+            Queue { items: VecDeque::new(), place: Place::Ready, failures: 0, parked: 0, failed_in: 0 }
         })
     }
 

@@ -391,6 +391,24 @@ fn a_newcomer_does_not_wait_for_the_back_off_of_one_bad_event() {
 }
 
 #[test]
+fn a_newcomer_waits_for_one_probe_where_many_people_have_bad_events() {
+    let mut world = World::new(SINGLES, BOUNDS, 1, poisoned((0..20).collect(), false, false));
+    for n in 0..20 {
+        world.event(Duration::ZERO, Some(n));
+    }
+    for n in 1..200 {
+        world.event(HOUR * n, Some(100 + u64::from(n)));
+    }
+    world.run(FOREVER);
+    world.check_all_settled();
+    for (number, at) in &world.delivered {
+        let came = world.log[*number as usize].0;
+        assert!(*at <= came + BOUNDS.backoff.max + seconds(1), "{number} came {came:?}, delivered {at:?}");
+    }
+    assert_eq!(world.dead.len(), 20);
+}
+
+#[test]
 fn a_huge_backlog_of_one_person_behind_poison_does_not_hold_up_others() {
     for limits in [BATCHES, SINGLES] {
         let mut world = World::new(limits, BOUNDS, 3, poisoned(vec![0], false, false));
