@@ -212,7 +212,7 @@ impl App {
             self.metrics.clone(),
         ));
         let [stop_public, stop_sinks, stop_admin] = std::array::from_fn(|_| CancellationToken::new());
-        let public_task = tokio::spawn(Listener::from(server).serve(
+        let mut public_task = tokio::spawn(Listener::from(server).serve(
             listeners.public,
             public_router(public.clone()),
             stop_public.clone(),
@@ -230,11 +230,13 @@ impl App {
         public.start_draining();
         stop_public.cancel();
         let drained = timeout_at(deadline, async {
-            let _ = public_task.await;
+            let _ = (&mut public_task).await;
             stop_sinks.cancel();
             while dispatchers.join_next().await.is_some() {}
         })
         .await;
+        // Cuts off what is left of either, if the deadline came first.
+        public_task.abort();
         stop_sinks.cancel();
         dispatchers.shutdown().await;
         let close_by = deadline.max(Instant::now() + JOURNAL_CLOSE_TIMEOUT);

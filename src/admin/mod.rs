@@ -1,4 +1,4 @@
-//! The admin listener: health, metrics and the API, each behind the protections of [`protect`].
+//! The admin listener: health, metrics and the API, each behind the protections of `protect`.
 
 mod api;
 mod backup;

@@ -20,5 +20,11 @@ pub(crate) fn start(config: &LogConfig) -> Outcome {
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),
         LogFormat::Json => lines.json().with_current_span(false).with_span_list(false).try_init(),
     };
-    started.map_err(|error| Failure::internal(format!("diagnostics cannot start: {error}")))
+    started.map_err(|error| Failure::internal(format!("diagnostics cannot start: {error}")))?;
+    // A panic's own message may quote what it choked on, and with it a person's words; its place says enough.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(place, "a task panicked, which is a defect of hooksink; the request or call it served failed");
+    }));
+    Ok(())
 }

@@ -1,12 +1,12 @@
 //! Dispatch: hands the events of the journal to a sink, at least once, each person's in the order they were stored.
 //!
 //! One [`Dispatcher`] a sink, so that a slow or dead sink delays only itself. Reading order:
-//! - [`backoff`]: how long to wait.
-//! - [`health`]: whether the sink is up, and when a sink that is down is tried again.
-//! - [`lanes`]: which events are handed to the sink next, and what becomes of each. A state machine without I/O, clock
+//! - `backoff`: how long to wait.
+//! - `health`: whether the sink is up, and when a sink that is down is tried again.
+//! - `lanes`: which events are handed to the sink next, and what becomes of each. A state machine without I/O, clock
 //!   or randomness: all of that is passed in.
-//! - [`dispatcher`]: the loop around it that reads the journal, calls the sink and settles.
-//! - [`supervise`]: starts that loop again when it fails.
+//! - `dispatcher`: the loop around it that reads the journal, calls the sink and settles.
+//! - `supervise`: starts that loop again when it fails.
 //!
 //! What counts as an attempt: a failure of an event alone counts only once the sink has accepted another event after it.
 //! So an outage of any length dead-letters nothing, and a poison event that is alone waits.
