@@ -433,6 +433,21 @@ fn a_huge_backlog_of_one_person_behind_poison_does_not_hold_up_others() {
 }
 
 #[test]
+fn a_stuck_person_is_parked_when_someone_else_gets_through() {
+    let bounds = Bounds { max_attempts: u32::MAX, ..BOUNDS };
+    let mut world = World::new(SINGLES, bounds, 3, poisoned(vec![0], false, false));
+    for _ in 0..3 {
+        world.event(Duration::ZERO, Some(1));
+    }
+    world.run(seconds(30));
+    assert_eq!(world.parked_ever, 0, "as long as nobody does, it may be the sink");
+    world.event(seconds(31), Some(2));
+    world.event(seconds(32), Some(1));
+    world.run(seconds(200));
+    assert_eq!((world.parked.len(), world.delivered.len()), (4, 1), "what comes later is parked too");
+}
+
+#[test]
 fn no_more_is_parked_than_may_be() {
     let bounds = Bounds { max_parked: 200, ..BOUNDS };
     let mut world = World::new(SINGLES, bounds, 3, poisoned(vec![0], false, false));
