@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use hooksink::config::{DeliveryConfig, Engine, JournalConfig};
@@ -121,6 +121,7 @@ struct Bench {
     journal: Arc<SqliteJournal>,
     people: HashMap<u64, String>,
     metrics: Arc<Metrics>,
+    began: Instant,
 }
 
 fn sink_name() -> SinkName {
@@ -150,11 +151,12 @@ impl Bench {
     async fn new() -> Self {
         let folder = TempDir::new().unwrap();
         let journal = open(&folder).await;
-        Self { folder, journal, people: HashMap::new(), metrics: Arc::new(Metrics::new()) }
+        Self { folder, journal, people: HashMap::new(), metrics: Arc::new(Metrics::new()), began: Instant::now() }
     }
 
     /// Stores one event for each of these people; their numbers.
     async fn store(&mut self, people: impl IntoIterator<Item = String>) -> Vec<u64> {
+        assert!(self.began.elapsed() < crate::support::DEADLINE, "waited in vain while storing more and more");
         let mut numbers = Vec::new();
         let mut records = Vec::new();
         for person in people {
