@@ -1,12 +1,9 @@
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use hooksink::admin::{BackupLine, BackupRequest};
 use hooksink::config::JournalConfig;
-use hooksink::journal::Journal as _;
-use hooksink::journal::sqlite::SqliteJournal;
-use hooksink::metrics::Metrics;
+use hooksink::journal::sqlite::backup_offline;
 use reqwest::Method;
 
 use super::admin_client::{AdminArgs, AdminClient, CallError};
@@ -69,16 +66,10 @@ async fn by_server(client: &AdminClient, file: &Path) -> Result<(), CallError> {
 
 /// Opens the journal, which fails where a server has it.
 async fn by_itself(config: JournalConfig, file: PathBuf) -> Outcome {
-    let unavailable = |error: &dyn std::error::Error| Failure::unavailable(error.to_string());
-    if !config.path.exists() {
-        let path = config.path.display();
-        return Err(Failure::unavailable(format!("no server answers, and there is no journal {path}")));
-    }
-    let metrics = Arc::new(Metrics::new());
-    let journal = SqliteJournal::open(&config, metrics).map_err(|error| unavailable(&error))?;
-    let copied = journal.backup(&file, Box::new(progress)).await;
-    journal.close().await;
-    print(&format!("{}\n", copied.map_err(|error| unavailable(&error))?.display()))
+    let copied = tokio::task::spawn_blocking(move || backup_offline(&config, &file, Box::new(progress))).await;
+    let copied = copied.map_err(|error| Failure::internal(error.to_string()))?;
+    let path = copied.map_err(|error| Failure::unavailable(error.to_string()))?;
+    print(&format!("{}\n", path.display()))
 }
 
 /// On stderr, so that stdout is the path of the copy and nothing else.
