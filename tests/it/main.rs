@@ -6,6 +6,7 @@ mod dispatch;
 mod door;
 mod durability_strace;
 mod echo;
+mod fixtures;
 mod http_evidence;
 mod http_framing;
 mod http_limits;

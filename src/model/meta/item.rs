@@ -1,6 +1,7 @@
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::Head;
 use crate::model::lenient;
@@ -65,7 +66,8 @@ impl Opened {
     /// The item, and the fields of the object below `key`; none if the item is no object.
     pub(super) fn at(json: &str, around: Surroundings<'_>, key: &'static str) -> Option<(Self, Fields)> {
         let mut fields = Fields::new(lenient::object(json)?);
-        let item = Item::new(&Head::of(json)?, around);
+        let head = Head::of(json)?;
+        let item = Item::new(&head, around);
         for (name, id) in [("sender", &item.sender_id), ("recipient", &item.recipient_id)] {
             if id.is_some()
                 && let Some(mut side) = fields.object(name)
@@ -74,7 +76,10 @@ impl Opened {
                 fields.put_rest(name, side);
             }
         }
-        if item.timestamp.is_some() {
+        // Both 0 and an empty text say that there is none, which is nothing to keep.
+        let says_none =
+            !head.has_own_time() && matches!(fields.peek("timestamp"), Some(Value::Number(_) | Value::String(_)));
+        if item.timestamp.is_some() || says_none {
             fields.value("timestamp");
         }
         let event = fields.object(key).unwrap_or_default();
