@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
+use rustix::process::Signal;
+
 use crate::echo::{SECRET, echo_request};
-use crate::programs::strace_or_skip;
+use crate::programs::{signal, strace_or_skip};
 use crate::support::server::{TestServer, eventually};
 use crate::trace::{CALLS, acknowledged, answers, without_syncs};
 use crate::wire::Wire;
@@ -64,7 +66,7 @@ impl Strace {
 
     /// Leaves the process alone, and gives what was seen of it.
     fn detach(mut self) -> String {
-        Command::new("kill").args(["-INT", &self.process.id().to_string()]).status().unwrap();
+        signal(&self.process, Signal::INT);
         self.process.wait().unwrap();
         String::from_utf8_lossy(&fs::read(&self.trace).unwrap()).into_owned()
     }

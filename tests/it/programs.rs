@@ -2,7 +2,9 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Where a program is; Debian keeps some in folders that are not in every user's path.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
@@ -52,4 +54,11 @@ pub(crate) fn strace_or_skip(test: &str) -> Option<PathBuf> {
     }
     skipped(test, "strace may not attach to processes here");
     None
+}
+
+/// Sends a signal to a program that a test started; one that has ended is left in peace.
+pub(crate) fn signal(program: &Child, signal: Signal) {
+    if let Some(id) = i32::try_from(program.id()).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(id, signal);
+    }
 }

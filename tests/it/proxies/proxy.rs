@@ -7,10 +7,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::Signal;
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 
-use crate::programs::find_or_skip;
+use crate::programs::{find_or_skip, signal};
 use crate::support::server::eventually;
 use crate::wire::Wire;
 
@@ -95,8 +96,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         // nginx's master takes its workers along only when it is asked to leave.
-        let id = self.process.id().to_string();
-        let _ = Command::new("kill").args(["-TERM", &id]).status();
+        signal(&self.process, Signal::TERM);
         let _ = self.process.wait();
     }
 }
