@@ -88,8 +88,11 @@ impl Answer {
         let headers = response.headers_mut();
         match self.outcome {
             Outcome::MethodNotAllowed => _ = headers.insert(ALLOW, METHODS),
-            // The next try shall find another process.
-            Outcome::Draining => _ = headers.insert(CONNECTION, HeaderValue::from_static("close")),
+            // The next try shall find another process; and what is left of a body that was not read ends the connection,
+            // which a client must know that would send its next request over it.
+            Outcome::Draining | Outcome::TooLarge | Outcome::SlowBody | Outcome::BrokenBody => {
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             _ => {}
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
