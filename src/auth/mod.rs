@@ -14,6 +14,7 @@ pub mod basic;
 pub mod bearer;
 pub mod hmac_signature;
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -44,10 +45,19 @@ pub struct Received {
 }
 
 /// A request proven authentic: its exact bytes, and how it arrived.
-#[derive(Debug)]
 pub struct Verified {
     body: Bytes,
     arrival: Arc<Arrival>,
+}
+
+impl fmt::Debug for Verified {
+    /// Without the body, so that it may be printed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verified")
+            .field("body_bytes", &self.body.len())
+            .field("arrival", &self.arrival)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Verified {

@@ -28,7 +28,7 @@ pub(crate) struct AdminArgs {
 
     /// The server's admin listener [default: http:// and admin.listen of the configuration]. The token is admin.token
     /// of the configuration, or the environment's HOOKSINK_ADMIN_TOKEN
-    #[arg(long, value_name = "URL", env = "HOOKSINK_ADMIN_URL")]
+    #[arg(long, value_name = "URL", env = "HOOKSINK_ADMIN_URL", hide_env_values = true)]
     pub(crate) admin: Option<Url>,
 }
 

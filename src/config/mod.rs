@@ -30,7 +30,7 @@ pub use reload::{Loaded, Reloaded};
 pub use server::{ClientAddressHeader, ServerConfig};
 pub use sinks::{
     DeliveryConfig, FileSinkConfig, HttpFormat, HttpSinkConfig, LogSinkConfig, LogSinkFormat, OnFull, SinkConfig,
-    SinkKind,
+    SinkKind, TargetUrl,
 };
 pub use sources::{ApiKey, Auth, MetaConfig, SourceConfig, WebexConnectConfig};
 

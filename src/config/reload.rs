@@ -1,6 +1,7 @@
 //! A loaded configuration, and what a later one (SIGHUP) changes in it: secrets at once, everything else with a restart.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use toml::{Table, Value};
 
@@ -10,7 +11,6 @@ use super::{Config, checks, load};
 use crate::secret::Secrets;
 
 /// A valid configuration.
-#[derive(Debug)]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
@@ -20,6 +20,13 @@ pub struct Loaded {
     secrets: BTreeMap<String, Secrets>,
     /// Every other setting by key.
     plain: BTreeMap<String, Value>,
+}
+
+impl fmt::Debug for Loaded {
+    /// Without the settings as they were given, some of which hold secrets in what looks like plain text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loaded").field("config", &self.config).field("warnings", &self.warnings).finish_non_exhaustive()
+    }
 }
 
 /// What a later configuration changed. Keys, never values.

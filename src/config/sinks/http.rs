@@ -1,3 +1,4 @@
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::secret::Secrets;
 #[derive(Debug, Clone)]
 pub struct HttpSinkConfig {
     /// `url`
-    pub url: String,
+    pub url: TargetUrl,
     /// `format`
     pub format: HttpFormat,
     /// `include_raw`: the raw JSON under `data.raw`.
@@ -42,6 +43,28 @@ pub struct HttpSinkConfig {
     pub batch_bytes: u64,
     /// `permanent_statuses`: statuses that mean the target will never have the event.
     pub permanent_statuses: Vec<u16>,
+}
+
+/// A URL as configured. Its Debug form is without path and query, where services put their secrets.
+#[derive(Clone)]
+pub struct TargetUrl(String);
+
+impl TargetUrl {
+    /// The whole URL.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Scheme, host and port, for people to see.
+    pub fn origin(&self) -> String {
+        Url::parse(&self.0).map_or_else(|_| "?".into(), |url| url.origin().ascii_serialization())
+    }
+}
+
+impl fmt::Debug for TargetUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TargetUrl({}/…)", self.origin())
+    }
 }
 
 /// What a request of the `http` sink carries.
@@ -114,7 +137,7 @@ impl HttpSinkConfig {
 }
 
 /// The errors do not repeat the URL, since people put secrets into them.
-fn url(given: &Given<'_>) -> Result<String, String> {
+fn url(given: &Given<'_>) -> Result<TargetUrl, String> {
     let text = values::text(given)?;
     let url =
         Url::parse(&text).map_err(|error| format!("this is no URL: {error}; write it like \"https://host/path\""))?;
@@ -127,7 +150,7 @@ fn url(given: &Given<'_>) -> Result<String, String> {
     if url.fragment().is_some() {
         return Err("what follows # in a URL is never sent; leave it out".into());
     }
-    Ok(text)
+    Ok(TargetUrl(text))
 }
 
 fn http_format(given: &Given<'_>) -> Result<HttpFormat, String> {

@@ -5,7 +5,7 @@ mod log;
 use std::time::Duration;
 
 pub use file::FileSinkConfig;
-pub use http::{HttpFormat, HttpSinkConfig};
+pub use http::{HttpFormat, HttpSinkConfig, TargetUrl};
 pub use log::{LogSinkConfig, LogSinkFormat};
 
 use super::Sinks;

@@ -54,7 +54,7 @@ impl HttpSink {
     /// A sink of this configuration. Nothing is connected before the first event.
     pub fn new(config: &HttpSinkConfig) -> Result<Self, BoxError> {
         // The text of a URL that does not parse may hold a password, so the error does not repeat it.
-        let url = Url::parse(&config.url).map_err(|error| format!("url: {error}"))?;
+        let url = Url::parse(config.url.as_str()).map_err(|error| format!("url: {error}"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err("url: must begin with http:// or https://".into());
         }
