@@ -18,7 +18,7 @@ use crate::filter::Filter;
 use crate::http::{Listener, Public, public_router};
 use crate::journal::sqlite::{OpenError, SqliteJournal};
 use crate::journal::{ConsumerSpec, Journal, JournalError, StartFrom};
-use crate::metrics::{KindLabels, Metrics, SourceLabels};
+use crate::metrics::{KindLabels, Metrics, SinkLabels, SourceLabels};
 use crate::names::SinkName;
 use crate::sinks::{self, BoxError, Sink};
 use crate::sources::Sources;
@@ -255,6 +255,11 @@ impl App {
     fn start_dispatchers(&self, stop: &CancellationToken) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         for sink in &self.sinks {
+            // From the start at zero: a rate over a series that begins with its first failure misses that failure.
+            let labels = SinkLabels { sink: sink.name.to_string() };
+            for counter in [&self.metrics.sink_delivered, &self.metrics.sink_retries, &self.metrics.sink_skipped] {
+                drop(counter.get_or_create(&labels));
+            }
             let (sources, metrics) = (self.sources.clone(), self.metrics.clone());
             let decode = move |record: Arc<Record>| {
                 let event = sources.decode(record);

@@ -42,10 +42,11 @@ impl Serve {
 }
 
 async fn serve(args: ConfigArgs, loaded: Loaded) -> Outcome {
+    // Before anything else: opening a journal may take long, and a signal that nobody listens for ends the process.
+    let hang_up = listen(SignalKind::hangup())?;
+    let stop = stop_on_signal()?;
     let app = App::build(loaded.config.clone(), Vec::new()).await?;
     let listeners = app.bind().await?;
-    let stop = stop_on_signal()?;
-    let hang_up = listen(SignalKind::hangup())?;
     tokio::spawn(reload_on(hang_up, args, Arc::new(loaded), app.handle()));
     app.serve(listeners, stop).await;
     Ok(())
