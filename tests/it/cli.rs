@@ -1,73 +1,14 @@
 //! Every subcommand as a user meets it: the real binary in an empty folder, its output, its errors and its status.
 
-use std::path::Path;
-use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hooksink::names::SourceType;
 use http::StatusCode;
 use rustix::process::Signal;
-use tempfile::TempDir;
 
 use crate::support::server::{TestServer, eventually};
-
-/// A folder of its own, and the binary in it with an empty environment.
-struct Shell {
-    folder: TempDir,
-    environment: Vec<(String, String)>,
-}
-
-impl Shell {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), environment: Vec::new() }
-    }
-
-    fn file(self, name: &str, text: &str) -> Self {
-        std::fs::write(self.path().join(name), text).unwrap();
-        self
-    }
-
-    fn env(mut self, name: &str, value: &str) -> Self {
-        self.environment.push((name.into(), value.into()));
-        self
-    }
-
-    fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
-    fn run(&self, arguments: &str) -> Ran {
-        let environment: Vec<_> =
-            self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        run_in(self.path(), arguments, &environment)
-    }
-}
-
-/// Runs the binary in a folder, with these environment variables and no others; a later one replaces an earlier.
-fn run_in(folder: &Path, arguments: &str, environment: &[(&str, &str)]) -> Ran {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hooksink"));
-    command.args(arguments.split_whitespace()).current_dir(folder).env_clear().envs(environment.iter().copied());
-    Ran(command.output().unwrap())
-}
-
-struct Ran(Output);
-
-impl Ran {
-    fn out(&self) -> String {
-        String::from_utf8(self.0.stdout.clone()).unwrap()
-    }
-
-    fn err(&self) -> String {
-        String::from_utf8(self.0.stderr.clone()).unwrap()
-    }
-
-    #[track_caller]
-    fn status(self, status: i32) -> Self {
-        assert_eq!(self.0.status.code(), Some(status), "{}{}", self.out(), self.err());
-        self
-    }
-}
+use crate::support::shell::{Shell, run_in};
 
 const CONFIG: &str = r#"
     [sources.messenger]

@@ -1,4 +1,5 @@
 //! One integration binary; each module says in a sentence what belongs there.
+mod admin;
 mod captured_log;
 mod cli;
 mod compose;
@@ -15,11 +16,15 @@ mod http_stop;
 mod journal;
 mod journal_model;
 mod kill;
+mod outage;
+mod privacy;
 mod programs;
 mod proxies;
-mod serve;
+mod signals;
 mod sink_conformance;
 mod sinks;
+mod startup;
+mod statuses;
 mod support;
 mod trace;
 mod wire;

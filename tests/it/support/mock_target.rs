@@ -19,6 +19,8 @@ pub(crate) enum Answer {
     Drop,
     /// When `release` is called.
     Wait(Arc<Notify>),
+    /// With this status and the request's own body, as targets do that explain their refusal.
+    Echo(u16),
 }
 
 /// A request as it came.
@@ -39,8 +41,13 @@ impl Request {
     }
 }
 
+/// Chooses the answer to a request; none leaves it to the others.
+type Choice = Box<dyn Fn(&Request) -> Option<Answer> + Send>;
+
 #[derive(Default)]
 struct Inner {
+    /// How the requests are answered that it has an answer for.
+    choice: Option<Choice>,
     /// How the next requests are answered, one by one.
     answers: VecDeque<Answer>,
     /// How all others are; 200 if not given.
@@ -59,7 +66,12 @@ pub(crate) struct MockTarget {
 
 impl MockTarget {
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::start_at(([127, 0, 0, 1], 0).into()).await
+    }
+
+    /// Starts at this address, where nobody may listen.
+    pub(crate) async fn start_at(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("it is bound");
         let inner = Arc::new(Mutex::new(Inner::default()));
         let shared = inner.clone();
@@ -90,6 +102,11 @@ impl MockTarget {
         self.inner.lock().expect("no panic").otherwise = answer;
     }
 
+    /// Requests are answered as `choice` says, where it says anything.
+    pub(crate) fn choose(&self, choice: impl Fn(&Request) -> Option<Answer> + Send + 'static) {
+        self.inner.lock().expect("no panic").choice = Some(Box::new(choice));
+    }
+
     /// Everything that came.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.inner.lock().expect("no panic").requests.clone()
@@ -114,11 +131,17 @@ async fn serve(stream: TcpStream, connection: usize, inner: &Mutex<Inner>) -> io
         let answer = {
             let mut inner = inner.lock().expect("no panic");
             inner.requests.push(request.clone());
-            let next = inner.answers.pop_front().or_else(|| inner.otherwise.clone());
+            let chosen = inner.choice.as_ref().and_then(|choice| choice(&request));
+            let next = chosen.or_else(|| inner.answers.pop_front()).or_else(|| inner.otherwise.clone());
             next.unwrap_or(Answer::Status(200, Vec::new()))
         };
+        let mut body = b"ok".to_vec();
         let (status, headers) = match answer {
             Answer::Status(status, headers) => (status, headers),
+            Answer::Echo(status) => {
+                body.clone_from(&request.body);
+                (status, Vec::new())
+            }
             Answer::Drop => return Ok(()),
             Answer::Wait(release) => {
                 release.notified().await;
@@ -128,12 +151,12 @@ async fn serve(stream: TcpStream, connection: usize, inner: &Mutex<Inner>) -> io
         if (200..300).contains(&status) {
             inner.lock().expect("no panic").taken.push(request);
         }
-        let mut text = format!("HTTP/1.1 {status} told\r\ncontent-length: 2\r\n");
+        let mut text = format!("HTTP/1.1 {status} told\r\ncontent-length: {}\r\n", body.len());
         for (name, value) in headers {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
-        text.push_str("\r\nok");
-        stream.write_all(text.as_bytes()).await?;
+        text.push_str("\r\n");
+        stream.write_all(&[text.as_bytes(), &body].concat()).await?;
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod mock_target;
 pub(crate) mod server;
+pub(crate) mod shell;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};

@@ -71,7 +71,9 @@ impl TestServer {
     pub(crate) fn start_with(folder: TempDir, config: &str, environment: &[(&str, &str)]) -> Self {
         fs::write(folder.path().join("hooksink.toml"), config).expect("a file");
         let log = folder.path().join("stderr.log");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hooksink"));
+        // Systems start services with a low soft limit of file descriptors, which it has to raise by itself.
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "ulimit -S -n 64 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_hooksink")]);
         command.args(["serve", "--set", "server.listen=127.0.0.1:0", "--set", "admin.listen=127.0.0.1:0"]);
         if !config.contains("drain_delay") {
             command.args(["--set", "server.drain_delay=0s"]);
@@ -179,6 +181,13 @@ impl TestServer {
     pub(crate) fn stop(mut self) -> TempDir {
         self.end();
         self.folder.take().expect("it has one until it is ended")
+    }
+
+    /// Waits until it has ended by itself, or by a signal that it was sent: its status, and what it leaves behind.
+    pub(crate) fn ended(mut self) -> (ExitStatus, TempDir) {
+        let status = eventually("hooksink ends", || self.process.try_wait().expect("it was started"));
+        self.ended = true;
+        (status, self.folder.take().expect("it has one until it is ended"))
     }
 
     fn end(&mut self) {
