@@ -1,14 +1,15 @@
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
 use clap::Args;
-use hooksink::app::{App, OwnSink};
+use hooksink::app::{App, Listeners, OwnSink};
 use hooksink::config::{self, Inputs, Loaded, LogConfig, LogFormat};
 use hooksink::names::SourceType;
 use hooksink::secret::Secret;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -63,7 +64,7 @@ impl Demo {
         let arrived = console.arrived();
         let name = "console".parse().map_err(|error| Failure::internal(format!("{error}")))?;
         let app = App::build(loaded.config, vec![OwnSink::new(name, console)]).await?;
-        let listeners = app.bind().await?;
+        let listeners = Listeners { public: listen(8080).await?, admin: listen(9090).await? };
         let (public, admin) = listeners.addresses().map_err(|error| Failure::internal(error.to_string()))?;
         let stop = stop_on_signal()?;
         let serving = tokio::spawn(app.serve(listeners, stop.clone()));
@@ -124,14 +125,10 @@ async fn send_all(public: SocketAddr, secrets: &Secrets, mut arrived: watch::Rec
 
 fn load(secrets: &Secrets) -> Result<Loaded, Failure> {
     let Secrets { verify_token, app_secret, signature_secret } = secrets;
-    let (public, admin) = (free_or_any(8080), free_or_any(9090));
     let text = format!(
         r#"
         [server]
-        listen = "{public}"
         drain_delay = "0s"
-        [admin]
-        listen = "{admin}"
         [journal]
         path = "data/demo/journal.db"
         backup_dir = "data/demo/backups"
@@ -162,10 +159,13 @@ fn load(secrets: &Secrets) -> Result<Loaded, Failure> {
     Ok(config::load(&inputs)?)
 }
 
-/// The port on loopback if it is free, else any.
-fn free_or_any(port: u16) -> SocketAddr {
-    let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    if TcpListener::bind(wanted).is_ok() { wanted } else { SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) }
+/// Listens on loopback, on this port if it is free, else on any.
+async fn listen(port: u16) -> Result<TcpListener, Failure> {
+    if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+        return Ok(listener);
+    }
+    let any = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+    any.map_err(|error| Failure::unavailable(format!("cannot listen on 127.0.0.1: {error}")))
 }
 
 fn next_steps(public: SocketAddr, admin: SocketAddr, secrets: &Secrets) -> String {
