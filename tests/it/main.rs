@@ -3,6 +3,7 @@ mod admin;
 mod captured_log;
 mod cli;
 mod compose;
+mod demo;
 mod dispatch;
 mod door;
 mod durability_strace;

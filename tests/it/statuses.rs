@@ -68,7 +68,8 @@ fn problem(answer: &Answer) -> bool {
 }
 
 fn later(answer: &Answer) -> bool {
-    problem(answer) && answer.header("retry-after").is_some_and(|seconds| seconds.parse::<u32>().is_ok_and(|s| s > 0))
+    problem(answer)
+        && answer.header("retry-after").is_some_and(|seconds| seconds.parse::<u32>().is_ok_and(|seconds| seconds > 0))
 }
 
 fn rows() -> Vec<Row> {
