@@ -1,5 +1,10 @@
 //! Sinks: where events go. One file a sink; all sit the exam of `tests/it/sink_conformance.rs`.
 //!
+//! A new type of sink is a file here, its settings beside those of the others in `config/sinks/`, a line in the list of
+//! types there and one in [`build`], a line of the exam with what the sink delivers to, a block in
+//! `config/hooksink.toml` and a row in README.md. Begin with the line in the list of types: the compiler and the tests
+//! name the rest.
+//!
 //! A sink of your own implements [`Sink`] and is passed to the application by name:
 //! ```
 //! use std::sync::Mutex;

@@ -17,6 +17,7 @@ mod http_stop;
 mod journal;
 mod journal_model;
 mod kill;
+mod map;
 mod outage;
 mod privacy;
 mod programs;

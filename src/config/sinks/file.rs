@@ -1,3 +1,5 @@
+//! What `type = "file"` is told.
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,5 +44,9 @@ impl FileSinkConfig {
         }
         let batch_events = section.or("batch_events", number::<_, 1, 1_000_000>, 1_000);
         Some(Self { path: path?, format, include_raw, rotate_size, rotate_age, keep_files, batch_events })
+    }
+
+    pub(super) fn target(&self) -> String {
+        self.path.display().to_string()
     }
 }

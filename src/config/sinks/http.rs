@@ -1,3 +1,5 @@
+//! What `type = "http"` is told.
+
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -133,6 +135,11 @@ impl HttpSinkConfig {
             batch_bytes,
             permanent_statuses,
         })
+    }
+
+    /// Path and query are left out: they are where services put their secrets.
+    pub(super) fn target(&self) -> String {
+        self.url.origin() + "/…"
     }
 }
 

@@ -1,3 +1,5 @@
+//! What `type = "log"` is told.
+
 use super::super::reader::{Given, Section};
 use super::super::values;
 
@@ -21,13 +23,18 @@ pub enum LogSinkFormat {
 }
 
 impl LogSinkConfig {
-    pub(super) fn read(section: &mut Section<'_>) -> Self {
+    pub(super) fn read(section: &mut Section<'_>) -> Option<Self> {
         fn format(given: &Given<'_>) -> Result<LogSinkFormat, String> {
             values::choice(given, &[("json", LogSinkFormat::Json), ("text", LogSinkFormat::Text)])
         }
-        Self {
+        Some(Self {
             format: section.or("format", format, LogSinkFormat::default()),
             reveal: section.or("reveal", values::boolean, false),
-        }
+        })
+    }
+
+    #[expect(clippy::unused_self, reason = "every type has this method")]
+    pub(super) fn target(&self) -> String {
+        "stdout".into()
     }
 }

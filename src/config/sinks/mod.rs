@@ -1,3 +1,5 @@
+//! `[sinks.*]`: what every sink is told, and the list of types; the settings of a type stand in a file of its own.
+
 mod file;
 mod http;
 mod log;
@@ -57,15 +59,47 @@ pub struct DeliveryConfig {
     pub max_parked: usize,
 }
 
-/// What a sink is.
-#[derive(Debug, Clone)]
-pub enum SinkKind {
-    /// `type = "log"`
-    Log(LogSinkConfig),
-    /// `type = "file"`
-    File(FileSinkConfig),
-    /// `type = "http"`
-    Http(HttpSinkConfig),
+macro_rules! sink_types {
+    ($($(#[$doc:meta])* $variant:ident $text:literal $settings:ident,)+) => {
+        /// What a sink is.
+        #[derive(Debug, Clone)]
+        pub enum SinkKind {
+            $($(#[$doc])* $variant($settings),)+
+        }
+
+        impl SinkKind {
+            /// The values of `type` there are.
+            pub const TYPES: &[&str] = &[$($text,)+];
+
+            /// The value of `type`.
+            pub fn type_name(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $text,)+ }
+            }
+
+            /// Where it delivers to, in words that hold no secret.
+            pub fn target(&self) -> String {
+                match self { $(Self::$variant(settings) => settings.target(),)+ }
+            }
+        }
+
+        /// How the settings of each type are read.
+        const READERS: &[(&str, Read)] =
+            &[$(($text, |section| $settings::read(section).map(SinkKind::$variant)),)+];
+    };
+}
+
+/// Reads the settings of one type; `None` where one that must be there is missing or wrong.
+type Read = fn(&mut Section<'_>) -> Option<SinkKind>;
+
+// The list of types. What else a type needs is named by the compiler, or by a test that walks this list: `sinks::build`,
+// the exam in `tests/it/sink_conformance.rs`, a block in `config/hooksink.toml`, a row in README.md.
+sink_types! {
+    /// Events to stdout.
+    Log "log" LogSinkConfig,
+    /// JSON Lines.
+    File "file" FileSinkConfig,
+    /// POST to a URL.
+    Http "http" HttpSinkConfig,
 }
 
 impl Default for DeliveryConfig {
@@ -93,19 +127,9 @@ pub(super) fn read(root: &mut Section<'_>) -> Sinks {
     sinks
 }
 
-#[derive(Clone, Copy)]
-enum SinkType {
-    Log,
-    File,
-    Http,
-}
-
 fn read_one(mut section: Section<'_>) -> Option<SinkConfig> {
-    let sink_type = |given: &Given<'_>| {
-        values::choice(given, &[("log", SinkType::Log), ("file", SinkType::File), ("http", SinkType::Http)])
-    };
     // Without a type it cannot be told which other keys are allowed.
-    let sink_type = section.required("type", sink_type)?;
+    let read_settings = section.required("type", |given| values::choice(given, READERS))?;
     let wants = Filter {
         sources: section.or("sources", values::patterns, Vec::new()),
         kinds: section.or("kinds", values::patterns, Vec::new()),
@@ -113,11 +137,7 @@ fn read_one(mut section: Section<'_>) -> Option<SinkConfig> {
     let from = section.or("from", from, StartFrom::default());
     let on_full = section.or("on_full", on_full, OnFull::default());
     let delivery = DeliveryConfig::read(&mut section);
-    let kind = match sink_type {
-        SinkType::Log => Some(SinkKind::Log(LogSinkConfig::read(&mut section))),
-        SinkType::File => FileSinkConfig::read(&mut section).map(SinkKind::File),
-        SinkType::Http => HttpSinkConfig::read(&mut section).map(SinkKind::Http),
-    };
+    let kind = read_settings(&mut section);
     section.finish();
     Some(SinkConfig { wants, from, on_full, delivery, kind: kind? })
 }
