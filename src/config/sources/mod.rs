@@ -1,3 +1,5 @@
+//! `[sources.*]`: how the requests of each are authenticated; the settings of a sender stand in a file of its own.
+
 mod meta;
 mod webex_connect;
 
