@@ -49,7 +49,7 @@
 //!    `::the_log_stays_within_its_bound_under_load_with_readers`, `dispatch::simulation::no_more_is_parked_than_may_be`,
 //!    `dispatch::a_call_that_never_ends_counts_as_failed`.
 //! 8. No body, header value, query string, secret or person's id reaches a diagnostic line at info or above.
-//!    Fails without it: `serve::no_secret_query_payload_or_person_reaches_diagnostics`,
+//!    Fails without it: `privacy::no_mark_is_in_what_a_server_says`,
 //!    `http_evidence::each_request_is_one_line_without_anything_of_its_content`,
 //!    `auth::tests::refusals_name_the_scheme_and_no_value`, `sinks::http_failures_name_no_url`.
 //! 9. Authentication, decoding, splitting and back-off do no I/O and read no clock: time and randomness come in as
