@@ -14,7 +14,7 @@ use super::{Extra, Fields, scalar_text};
 /// Senders: Meta, "message_echoes Webhook Event Reference"
 /// (developers.facebook.com/docs/messenger-platform/reference/webhook-events/message-echoes) and "messages"; Webex
 /// Connect's incoming messages, which pass Messenger's attachments on.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Attachment {
     /// What it is.
     #[serde(rename = "type")]
@@ -72,7 +72,7 @@ pub enum AttachmentType {
 }
 
 /// A place on Earth, in degrees.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, PartialEq, Serialize, JsonSchema)]
 pub struct Coordinates {
     /// Latitude, north positive.
     pub lat: f64,
@@ -82,7 +82,7 @@ pub struct Coordinates {
 
 /// What a template was filled with. Sender's page: Meta, "Templates"
 /// (developers.facebook.com/docs/messenger-platform/send-messages/templates).
-#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Template {
     /// generic, button, media, receipt, list, airline_…: an open set.
     pub template_type: Option<String>,
@@ -97,7 +97,7 @@ pub struct Template {
 }
 
 /// A card, medium or position of a template.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct TemplateElement {
     /// Its title.
     pub title: Option<String>,
@@ -118,7 +118,7 @@ pub struct TemplateElement {
 }
 
 /// A button of a template.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Button {
     /// web_url, postback, phone_number, account_link and others: an open set.
     #[serde(rename = "type")]
@@ -135,7 +135,7 @@ pub struct Button {
 }
 
 /// A product of a catalogue. Sender's page: Meta, "message_echoes", "Message with products".
-#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Product {
     /// Its id in the catalogue.
     pub id: Option<String>,
@@ -366,6 +366,8 @@ fn opened(url: &str) -> Cow<'_, str> {
         _ => Cow::Borrowed(url),
     }
 }
+
+crate::model::veil::veiled!(Attachment, Coordinates, Template, TemplateElement, Button, Product);
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::{Extra, scalar_text};
 
 /// An object whose known fields are taken out. A field of an unexpected type is left in, so that nothing is lost.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Fields(Map<String, Value>);
 
 impl Fields {
@@ -130,6 +130,8 @@ impl Fields {
         self.0
     }
 }
+
+crate::model::veil::veiled!(Fields);
 
 #[cfg(test)]
 mod tests {

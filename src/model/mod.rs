@@ -8,6 +8,7 @@ mod fields;
 mod lenient;
 pub mod meta;
 mod text;
+mod veil;
 pub mod webex_connect;
 mod zone;
 
@@ -75,9 +76,11 @@ impl Payload {
 }
 
 /// Authentic JSON that is nothing known.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[derive(Clone, Serialize, JsonSchema)]
 pub struct Unrecognized {
     /// The JSON as sent.
     #[schemars(with = "serde_json::Value")]
     pub fields: Box<RawValue>,
 }
+
+crate::model::veil::veiled!(Unrecognized);

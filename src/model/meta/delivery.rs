@@ -8,7 +8,7 @@ use crate::model::{serialize_time, take_time};
 
 /// Messages of the page were delivered to the person. Sender's page: Meta, "message_deliveries",
 /// developers.facebook.com/docs/messenger-platform/reference/webhook-events/message-deliveries.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Delivery {
     /// What every event has.
     #[serde(flatten)]
@@ -32,3 +32,5 @@ impl Delivery {
         })
     }
 }
+
+crate::model::veil::veiled!(Delivery);

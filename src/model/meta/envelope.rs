@@ -28,7 +28,7 @@ pub enum List {
 }
 
 /// A part of a body that becomes one event.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Part<'a> {
     /// The part, a slice of the body.
     pub json: &'a str,
@@ -134,3 +134,5 @@ fn split_entry<'a>(entry: &'a str, object: &Option<Cow<'a, str>>, parts: &mut Ve
         parts.resize_with(MAX_PARTS + 1, || Part::whole(entry));
     }
 }
+
+crate::model::veil::veiled!(Part<'_>);

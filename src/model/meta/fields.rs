@@ -7,7 +7,7 @@ use crate::json;
 
 /// An event without a model of its own: referral, optin, account_linking, handover, an item of `changes`, the rarer
 /// events, and what Meta is not known to send.
-#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[derive(Clone, Serialize, JsonSchema)]
 pub struct MetaFields {
     /// What every event has; nothing stands under `extra`, since everything stands under `fields`.
     #[serde(flatten)]
@@ -24,3 +24,5 @@ impl MetaFields {
         Some(Self { item: Item::new(&head, around), fields: json::verbatim(json)? })
     }
 }
+
+crate::model::veil::veiled!(MetaFields);

@@ -7,7 +7,7 @@ use crate::model::{Zone, parse_time};
 
 /// What must be known of an item when it is received. A look at the item's top, without building anything, so that it
 /// costs little and fails never.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Head<'a> {
     /// Which event it is; none if nothing that Meta is known to send is in it.
     pub event: Option<EventKey>,
@@ -147,6 +147,8 @@ impl<'a> Head<'a> {
         parse_time(&scalar(self.timestamp?)?, Zone::UTC)
     }
 }
+
+crate::model::veil::veiled!(Head<'_>);
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use crate::model::lenient;
 use crate::model::{Extra, Fields, serialize_time};
 
 /// What every event of Meta has.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Item {
     /// page, instagram, whatsapp_business_account…: `object` of the envelope.
     pub object: Option<String>,
@@ -29,7 +29,7 @@ pub struct Item {
 }
 
 /// What stood around an item in its envelope.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Surroundings<'a> {
     /// `object`.
     pub object: Option<&'a str>,
@@ -92,3 +92,5 @@ impl Opened {
         Item { extra: self.fields.into_extra(), ..self.item }
     }
 }
+
+crate::model::veil::veiled!(Item, Surroundings<'_>);

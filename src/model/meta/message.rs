@@ -7,7 +7,7 @@ use crate::model::{Attachment, Extra, Fields};
 
 /// A message that the page received. Sender's page: Meta, "messages",
 /// developers.facebook.com/docs/messenger-platform/reference/webhook-events/messages.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Message {
     /// What every event has.
     #[serde(flatten)]
@@ -27,7 +27,7 @@ pub struct Message {
 }
 
 /// What a message answers.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct ReplyTo {
     /// The message.
     pub mid: Option<String>,
@@ -38,7 +38,7 @@ pub struct ReplyTo {
 }
 
 /// A chosen quick reply.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct QuickReply {
     /// What the sender of the quick reply gave it.
     pub payload: Option<String>,
@@ -75,3 +75,5 @@ impl ReplyTo {
 pub(super) fn attachments(message: &mut Fields) -> Vec<Attachment> {
     message.array("attachments").unwrap_or_default().into_iter().map(Attachment::from_json).collect()
 }
+
+crate::model::veil::veiled!(Message, ReplyTo, QuickReply);

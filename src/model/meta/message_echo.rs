@@ -8,7 +8,7 @@ use crate::model::Attachment;
 
 /// A message that the page sent, whoever sent it for the page. Sender's page: Meta, "message_echoes Webhook Event
 /// Reference", developers.facebook.com/docs/messenger-platform/reference/webhook-events/message-echoes.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, PartialEq, Serialize, JsonSchema)]
 pub struct MessageEcho {
     /// What every event has. The person is the recipient here.
     #[serde(flatten)]
@@ -85,3 +85,5 @@ impl MessageEcho {
         })
     }
 }
+
+crate::model::veil::veiled!(MessageEcho);

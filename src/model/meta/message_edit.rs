@@ -6,7 +6,7 @@ use super::{Item, Surroundings};
 
 /// A message that the person edited. Sender's page: Meta, "message_edits",
 /// developers.facebook.com/docs/messenger-platform/reference/webhook-events/message-edits.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct MessageEdit {
     /// What every event has.
     #[serde(flatten)]
@@ -31,3 +31,5 @@ impl MessageEdit {
         })
     }
 }
+
+crate::model::veil::veiled!(MessageEdit);

@@ -7,7 +7,7 @@ use super::{Item, Surroundings};
 
 /// The person pressed a button, Get Started or a menu entry. Sender's page: Meta, "messaging_postbacks",
 /// developers.facebook.com/docs/messenger-platform/reference/webhook-events/messaging_postbacks.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Postback {
     /// What every event has.
     #[serde(flatten)]
@@ -35,3 +35,5 @@ impl Postback {
         })
     }
 }
+
+crate::model::veil::veiled!(Postback);

@@ -6,7 +6,7 @@ use super::{Item, Surroundings};
 
 /// A reaction to a message, or its removal. Sender's page: Meta, "message_reactions",
 /// developers.facebook.com/docs/messenger-platform/reference/webhook-events/message-reactions.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Reaction {
     /// What every event has.
     #[serde(flatten)]
@@ -34,3 +34,5 @@ impl Reaction {
         })
     }
 }
+
+crate::model::veil::veiled!(Reaction);

@@ -8,7 +8,7 @@ use crate::model::{serialize_time, take_time};
 
 /// Messages of the page were read by the person. Sender's page: Meta, "message_reads",
 /// developers.facebook.com/docs/messenger-platform/reference/webhook-events/message-reads.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Read {
     /// What every event has.
     #[serde(flatten)]
@@ -28,3 +28,5 @@ impl Read {
         Some(Self { mid: read.text("mid"), watermark: take_time(&mut read, "watermark"), item: opened.close(read) })
     }
 }
+
+crate::model::veil::veiled!(Read);

@@ -13,7 +13,7 @@ use crate::model::{Attachment, AttachmentType, Extra, Fields, Zone, serialize_ti
 /// their fields. A flat object; which fields it has differs per channel.
 ///
 /// Sender's page: <https://developers.webexconnect.io/reference/outbound-webhooks>.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, PartialEq, Serialize, JsonSchema)]
 pub struct ConnectEvent {
     /// As sent: Facebook, WhatsApp, rcs, AppleBusinessChat, Rtm, SMS and others.
     pub channel: Option<String>,
@@ -173,3 +173,5 @@ fn opened_optin(json: Value) -> Option<Value> {
     };
     (!nothing).then_some(open)
 }
+
+crate::model::veil::veiled!(ConnectEvent);

@@ -15,7 +15,7 @@ use crate::model::{Extra, Fields, Zone, scalar_text, serialize_time};
 /// The sender's envelope is `{"deliveryInfoNotification": {"deliveryInfo": {…}, "transid", …}}`. A field is looked for in
 /// the delivery info, then in the notification, then beside it, since channels differ in where they put the ids. Sender's
 /// page: <https://developers.webexconnect.io/reference/outbound-webhooks>.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, PartialEq, Serialize, JsonSchema)]
 pub struct DeliveryNotification {
     /// `deliveryChannel` as sent: fb, SMS, whatsapp and others, in any case.
     pub channel: Option<String>,
@@ -158,3 +158,5 @@ impl Levels {
         extra
     }
 }
+
+crate::model::veil::veiled!(DeliveryNotification);

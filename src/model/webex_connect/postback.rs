@@ -6,7 +6,7 @@ use crate::model::lenient::opened;
 use crate::model::{Extra, Fields, scalar_text};
 
 /// A button the person pressed.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct ConnectPostback {
     /// What the button stands for; on RCS the whole of what is sent.
     pub payload: Option<String>,
@@ -49,6 +49,8 @@ impl ConnectPostback {
         (!text.trim().is_empty()).then(|| Self { payload: Some(text), ..Self::default() })
     }
 }
+
+crate::model::veil::veiled!(ConnectPostback);
 
 #[cfg(test)]
 mod tests {

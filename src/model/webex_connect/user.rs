@@ -5,7 +5,7 @@ use super::channel::{ANY_USER_KEY, Channel};
 use crate::model::Fields;
 
 /// The person a message or an event comes from.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct User {
     /// The person's id on the channel.
     pub id: Option<String>,
@@ -49,3 +49,5 @@ impl User {
 pub(super) fn take_id(fields: &mut Fields, channel: Channel) -> Option<(String, &'static str)> {
     channel.user_keys().iter().chain(ANY_USER_KEY).find_map(|(key, id_type)| Some((fields.text(key)?, *id_type)))
 }
+
+crate::model::veil::veiled!(User);
