@@ -62,7 +62,7 @@ fn connect(auth: Auth) -> SourceConfig {
 }
 
 /// One source of each scheme: `messenger`, `connect`, `basic`, `bearer`, `key`, `address`, `open`.
-fn sources() -> Sources {
+pub(crate) fn sources() -> Sources {
     let signed = |secret| Auth { signature_secrets: secrets(secret), ..Auth::default() };
     let messenger = SourceConfig::Meta(MetaConfig {
         verify_token: secrets("verify-marker"),
@@ -320,6 +320,12 @@ impl MemoryJournal {
 
     pub(crate) fn records(&self) -> Vec<Record> {
         self.records.lock().unwrap().clone()
+    }
+
+    /// The records, which are forgotten, ids and all.
+    pub(crate) fn take(&self) -> Vec<Record> {
+        self.ids.lock().unwrap().clear();
+        std::mem::take(&mut self.records.lock().unwrap())
     }
 
     /// Forgets the records, and so lets go of their bytes.

@@ -18,6 +18,8 @@ mod journal;
 mod journal_model;
 mod kill;
 mod map;
+mod mutations;
+mod mutator;
 mod outage;
 mod privacy;
 mod programs;
