@@ -35,7 +35,8 @@
 //!    `sources::webex_connect::tests::a_record_that_no_longer_fits_its_kind_is_kept`,
 //!    `sources::tests::a_record_whose_source_left_is_decoded_with_the_defaults_of_its_type`.
 //! 5. One slow or dead sink delays only itself. Events of one person reach a sink in the order they were stored.
-//!    Fails without it: `dispatch::random_failures_keep_each_persons_order_and_lose_nothing`,
+//!    Fails without it: `outage::dead_and_hanging_sinks_delay_no_answer_and_no_other_sink`,
+//!    `dispatch::random_failures_keep_each_persons_order_and_lose_nothing`,
 //!    `::a_stuck_person_with_a_backlog_larger_than_the_window_holds_nobody_up`.
 //! 6. Delivery to sinks is at least once, with the same id every time. Nothing unsent is dropped to make room, except
 //!    for a sink that says `on_full = "skip"`, and then as a counted, logged gap.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::backoff::Backoff;
 use super::lanes::{Bounds, CallId, Failure, Lanes, News, Next, Step};
-use crate::event::{Arrival, Context, EventId, Kind, Lane, Place, Record, Subject};
+use crate::event::{Arrival, Context, EventId, Kind, Lane, Record, Subject};
 use crate::journal::{Entry, Outcome, Parked, Ticket};
 use crate::names::SourceType;
 use crate::sinks::{Blame, Limits};
@@ -39,22 +39,15 @@ fn record(number: u64, person: Option<u64>) -> Arc<Record> {
         subject: person.and_then(|person| Subject::new(&person.to_string())),
         occurred_at: None,
         received_at: DateTime::<Utc>::UNIX_EPOCH,
-        context: Context {
-            object: None,
-            entry_id: None,
-            entry_time: None,
-            field: None,
-            place: Place::Bare,
-            arrival: Arc::new(Arrival {
-                request_id: String::new(),
-                client_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-                proofs: Vec::new(),
-                content_type: None,
-                content_encoding: None,
-                user_agent: None,
-                wx_gtrid: None,
-            }),
-        },
+        context: Context::bare(Arc::new(Arrival {
+            request_id: String::new(),
+            client_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            proofs: Vec::new(),
+            content_type: None,
+            content_encoding: None,
+            user_agent: None,
+            wx_gtrid: None,
+        })),
         raw: Bytes::from(vec![b'x'; 10 + (number % 50) as usize]),
     })
 }

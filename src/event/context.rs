@@ -42,6 +42,13 @@ pub struct Context {
     pub arrival: Arc<Arrival>,
 }
 
+impl Context {
+    /// The context of an item that is the whole body.
+    pub fn bare(arrival: Arc<Arrival>) -> Self {
+        Self { object: None, entry_id: None, entry_time: None, field: None, place: Place::Bare, arrival }
+    }
+}
+
 /// The evidence of a request's arrival, kept with each of its events.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Arrival {

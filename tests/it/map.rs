@@ -188,20 +188,16 @@ impl Tests {
     fn of_this_repository() -> Self {
         let mut tests = Self { names: BTreeSet::new(), modules: BTreeSet::new() };
         for (module, text) in modules("src").into_iter().chain(modules("tests/it")) {
-            let mut is_test = false;
             // What tests stand in `mod tests` of their file is named so.
             let inner = if text.contains("\nmod tests {") { format!("{module}::tests") } else { module.clone() };
-            for line in text.lines().map(str::trim_start) {
-                if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
-                    is_test = true;
-                } else if let Some((_, rest)) = line.split_once("fn ").filter(|_| is_test) {
-                    let name = rest.split('(').next().unwrap_or_default();
-                    tests.names.insert(format!("{inner}::{name}"));
-                    tests.modules.insert(inner.clone());
-                    is_test = false;
-                } else if line.starts_with("//! ```") {
-                    tests.modules.insert(module.clone());
-                }
+            let lines: Vec<_> = text.lines().map(str::trim_start).filter(|line| !line.starts_with("//")).collect();
+            for after in lines.join("\n").replace("#[tokio::test", "#[test]").split("#[test]").skip(1) {
+                let name = after.split("fn ").nth(1).and_then(|rest| rest.split('(').next()).unwrap_or_default();
+                tests.names.insert(format!("{inner}::{name}"));
+                tests.modules.insert(inner.clone());
+            }
+            if text.lines().any(|line| line.starts_with("//! ```") || line.starts_with("/// ```")) {
+                tests.modules.insert(module);
             }
         }
         assert!(tests.names.len() > 300, "{}", tests.names.len());

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use hooksink::names::SourceType;
 use reqwest::Method;
@@ -102,6 +103,31 @@ async fn an_outage_of_any_kind_dead_letters_nothing_and_everything_arrives_in_or
     }
     assert!(ids.values().all(|ids| ids.len() == 1), "an event has one id, however often it is sent");
     assert_eq!(dead_letters(&server).await, Vec::<Value>::new());
+}
+
+/// One target is not there and another takes every request and never answers: no sender waits for them, and neither does
+/// the third.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_and_hanging_sinks_delay_no_answer_and_no_other_sink() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let hanging = MockTarget::start().await;
+    hanging.otherwise(Some(Answer::Wait(Arc::default())));
+    let more = format!(
+        "[sinks.hanging]\ntype = \"http\"\nurl = \"{}\"\ntimeout = \"1h\"\n[sinks.archive]\ntype = \"file\"\npath = \"events.jsonl\"",
+        hanging.url("/hooks")
+    );
+    let server = TestServer::start(&(config(nobody) + &more + "\n[server]\nshutdown_timeout = \"300ms\""));
+    send(&server, "first", "ann").await;
+    eventually("a call hangs", || (!hanging.requests().is_empty()).then_some(()));
+    eventually("a sink is found to be down", || server.stderr().contains("the sink is down").then_some(()));
+    for number in 0..20 {
+        send(&server, &format!("m-{number}"), "ann").await;
+    }
+    eventually("the third sink has everything", || {
+        let text = std::fs::read_to_string(server.folder().join("events.jsonl")).ok()?;
+        (text.lines().count() == 21).then_some(())
+    });
+    assert_eq!(hanging.taken().len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -162,14 +162,7 @@ impl Recorder<'_> {
             subject: None,
             occurred_at: None,
             received_at: self.received_at,
-            context: Context {
-                object: None,
-                entry_id: None,
-                entry_time: None,
-                field: None,
-                place: Place::Bare,
-                arrival: self.arrival.clone(),
-            },
+            context: Context::bare(self.arrival.clone()),
             raw: self.body.clone(),
         }
     }

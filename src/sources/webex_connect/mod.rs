@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::{Handshake, Source, Split, identity};
 use crate::auth::{Received, Refusal, Schemes, SignatureRules, Verified};
 use crate::config::WebexConnectConfig;
-use crate::event::{Context, Kind, Place, Record, Subject};
+use crate::event::{Context, Kind, Record, Subject};
 use crate::json::{self, repair};
 use crate::model::webex_connect::{ConnectEvent, DeliveryNotification, Glance, Shape};
 use crate::model::{Payload, Unrecognized, Zone};
@@ -91,14 +91,7 @@ impl Source for WebexConnect {
             subject,
             occurred_at,
             received_at,
-            context: Context {
-                object: None,
-                entry_id: None,
-                entry_time: None,
-                field: None,
-                place: Place::Bare,
-                arrival: request.arrival().clone(),
-            },
+            context: Context::bare(request.arrival().clone()),
             raw: raw.clone(),
         };
         Split { records: vec![record], json }

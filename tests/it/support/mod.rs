@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use hooksink::config::{self, Inputs, SinkConfig};
-use hooksink::event::{Arrival, Context, Event, EventId, Kind, Place, Record, Subject};
+use hooksink::event::{Arrival, Context, Event, EventId, Kind, Record, Subject};
 use hooksink::model::Payload;
 use hooksink::names::SourceType;
 use uuid::Uuid;
@@ -45,22 +45,15 @@ pub(crate) fn record(number: u64, person: Option<&str>) -> Record {
         subject: person.and_then(Subject::new),
         occurred_at: None,
         received_at: DateTime::from_timestamp_millis(Utc::now().timestamp_millis()).expect("a time"),
-        context: Context {
-            object: None,
-            entry_id: None,
-            entry_time: None,
-            field: None,
-            place: Place::Bare,
-            arrival: Arc::new(Arrival {
-                request_id: format!("request-{number}"),
-                client_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-                proofs: Vec::new(),
-                content_type: Some("application/json".to_owned()),
-                content_encoding: None,
-                user_agent: None,
-                wx_gtrid: None,
-            }),
-        },
+        context: Context::bare(Arc::new(Arrival {
+            request_id: format!("request-{number}"),
+            client_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            proofs: Vec::new(),
+            content_type: Some("application/json".to_owned()),
+            content_encoding: None,
+            user_agent: None,
+            wx_gtrid: None,
+        })),
         raw: Bytes::from(format!("{{ \"number\": {number} }}")),
     }
 }
