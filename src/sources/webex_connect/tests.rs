@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -61,6 +61,7 @@ fn fixtures() -> BTreeMap<String, Bytes> {
 fn every_fixture_is_what_its_name_says() {
     let fixtures = fixtures();
     assert!(fixtures.len() > 150, "the folder was read");
+    let mut kinds = BTreeSet::new();
     for (name, body) in fixtures {
         let Split { records, json } = split(body.clone());
         assert!(json, "{name}");
@@ -79,7 +80,10 @@ fn every_fixture_is_what_its_name_says() {
         let typed = matches!(payload, Payload::DeliveryNotification(_) | Payload::ConnectEvent(_));
         assert_eq!(typed, kind != Kind::ConnectUnrecognized, "{name}");
         agrees(record, &payload);
+        kinds.insert(kind);
     }
+    let of_connect = Kind::ALL.iter().filter(|kind| kind.source_type() == SourceType::WebexConnect);
+    assert_eq!(kinds, of_connect.copied().collect(), "each kind has a fixture");
 }
 
 /// What was fixed when the record was stored is what its typed view says.
