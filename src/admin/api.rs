@@ -7,10 +7,10 @@ use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::value::RawValue;
 
 use super::Admin;
-use crate::event::Event;
+use crate::event::{Event, Format};
 use crate::http::Problem;
 use crate::journal::{DeadLetter, JournalError, JournalStatus, Letters, ReplayProgress, ReplayRequest, SinkStatus};
 use crate::names::SinkName;
@@ -32,6 +32,14 @@ pub struct Count {
 pub struct Rename {
     /// The new name.
     pub to: SinkName,
+}
+
+/// `GET /api/v1/dead-letters/{id}`
+#[derive(Debug, Serialize)]
+pub(super) struct Shown {
+    letter: DeadLetter,
+    /// The CloudEvent, with `data.raw`.
+    event: Box<RawValue>,
 }
 
 pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Json<JournalStatus> {
@@ -84,15 +92,18 @@ pub(super) async fn dead_letters(
 pub(super) async fn dead_letter(
     State(admin): State<Arc<Admin>>,
     id: Result<Path<i64>, PathRejection>,
-) -> Answer<Value> {
+) -> Answer<Shown> {
     let Path(id) = id?;
     let Some((letter, record)) = admin.journal.dead_letter(id).await? else {
         return Err(Problem::new(StatusCode::NOT_FOUND, "no dead letter of this number"));
     };
     let event: Event = admin.sources.decode(Arc::new(record));
-    let event: Value =
-        serde_json::from_slice(&event.to_json(crate::event::Format::Cloudevents, true)).unwrap_or_else(|_| json!(null));
-    Ok(Json(json!({ "letter": letter, "event": event })))
+    // As it is, not taken apart: what a sink gave up on may be as deep or large as a body can be.
+    let event = String::from_utf8(event.to_json(Format::Cloudevents, true)).ok();
+    match event.and_then(|event| RawValue::from_string(event).ok()) {
+        Some(event) => Ok(Json(Shown { letter, event })),
+        None => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the event makes no JSON")),
+    }
 }
 
 pub(super) async fn retry_dead_letters(

@@ -4,6 +4,7 @@ use hooksink::event::cloud_event::rfc3339;
 use hooksink::journal::{DeadLetter, Letters};
 use hooksink::names::SinkName;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::admin_client::{AdminArgs, AdminClient};
 use super::block_on;
@@ -65,10 +66,12 @@ impl DeadLetters {
             }
             Command::Show { id, admin } => {
                 let (client, _) = admin.client()?;
-                let letter: Value = block_on(client.get(&format!("/api/v1/dead-letters/{id}")))?;
-                let text =
-                    serde_json::to_string_pretty(&letter).map_err(|error| Failure::internal(error.to_string()))?;
-                print(&(text + "\n"))
+                let letter: Box<RawValue> = block_on(client.get(&format!("/api/v1/dead-letters/{id}")))?;
+                // What this parser does not take, such as half an emoji or what nests too deep, is shown as it is.
+                let pretty = serde_json::from_str(letter.get())
+                    .and_then(|letter: Value| serde_json::to_string_pretty(&letter))
+                    .unwrap_or_else(|_| letter.get().to_owned());
+                print(&(pretty + "\n"))
             }
             Command::Retry(which) => which.tell("retry", "will be tried again"),
             Command::Drop(which) => which.tell("drop", "dropped"),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 
@@ -11,10 +11,33 @@ use crate::json::{each_field, repair};
 /// How far down a part that cannot be read costs only itself: body, notification, delivery info; item, message.
 const LEVELS: u32 = 3;
 
-/// The members of a JSON object. None if it is no object. A member that serde_json refuses (it nests deeper than 128)
-/// is its JSON as text.
-pub(super) fn object(json: &str) -> Option<Map<String, Value>> {
-    match value(json, LEVELS) {
+/// How many values an event may be taken apart into, scalars and all. As a tree a value takes up to some hundred times
+/// its place in the JSON, and an event that no memory holds would bring the process down again after every start. What
+/// senders are known to send has a few hundred.
+const VALUES: usize = 50_000;
+
+/// How many values may still be built for an event.
+#[derive(Debug)]
+pub(super) struct Room(usize);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(VALUES)
+    }
+}
+
+impl Room {
+    fn take(&mut self) -> bool {
+        let left = self.0.checked_sub(1);
+        self.0 = left.unwrap_or(0);
+        left.is_some()
+    }
+}
+
+/// The members of a JSON object. None if it is no object, or one of more values than an event may have. A member that
+/// cannot be read (serde_json refuses what nests deeper than 128), or has too many values itself, is its JSON as text.
+pub(crate) fn object(json: &str) -> Option<Map<String, Value>> {
+    match value(json, LEVELS, &mut Room::default()) {
         Value::Object(object) => Some(object),
         _ => None,
     }
@@ -24,50 +47,68 @@ pub(super) fn object(json: &str) -> Option<Map<String, Value>> {
 /// object.
 pub(super) fn select(json: &str, wanted: impl Fn(&str) -> bool) -> Option<Map<String, Value>> {
     let mut selected = Map::new();
+    let mut room = Room::default();
     let is_object = each_field(json, |name, member| {
         if wanted(name) {
-            selected.insert(name.to_owned(), value(member, LEVELS - 1));
+            selected.insert(name.to_owned(), value(member, LEVELS - 1, &mut room));
         }
     });
     is_object.then_some(selected)
 }
 
 /// JSON text inside a string, opened. None if the text is not JSON.
-pub(super) fn opened(text: &str) -> Option<Value> {
+pub(super) fn opened(text: &str, room: &mut Room) -> Option<Value> {
     // Escapes that stand for no text have survived the repair of the body, being escaped once more there.
     let repaired = repair(text.as_bytes());
     let json: &RawValue = serde_json::from_slice(&repaired).ok()?;
-    Some(value(json.get(), LEVELS))
+    Some(value(json.get(), LEVELS, room))
 }
 
-fn value(json: &str, levels: u32) -> Value {
-    if let Ok(Plain(value)) = serde_json::from_str(json) {
+fn value(json: &str, levels: u32, room: &mut Room) -> Value {
+    let before = room.0;
+    let mut parser = serde_json::Deserializer::from_str(json);
+    if let Ok(value) = Plain(room).deserialize(&mut parser)
+        && parser.end().is_ok()
+    {
         return value;
     }
+    // What was built of it is gone again.
+    room.0 = before;
     let mut object = Map::new();
+    let mut fits = true;
     let is_object = levels > 0
         && each_field(json, |name, member| {
-            object.insert(name.to_owned(), value(member, levels - 1));
+            fits = fits && room.take();
+            if fits {
+                object.insert(name.to_owned(), value(member, levels - 1, room));
+            }
         });
-    if is_object { Value::Object(object) } else { Value::String(json.to_owned()) }
+    if is_object && fits {
+        return Value::Object(object);
+    }
+    room.0 = before.saturating_sub(1);
+    Value::String(json.to_owned())
 }
 
-/// Any JSON value. Unlike [`Value`]'s own, this does not open texts below serde_json's private key for raw values: such
-/// texts within such texts would escape the limit of nesting, and overflow the stack.
-struct Plain(Value);
+/// Builds any JSON value, as long as there is room. Unlike [`Value`]'s own, this does not open texts below serde_json's
+/// private key for raw values: such texts within such texts would escape the limit of nesting, and overflow the stack.
+struct Plain<'r>(&'r mut Room);
 
 /// The key below which serde_json hands out numbers that are no 64-bit integers, digit for digit.
 const NUMBER: &str = "$serde_json::private::Number";
 
-impl<'de> Deserialize<'de> for Plain {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(PlainVisitor).map(Self)
+impl<'de> DeserializeSeed<'de> for Plain<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        if !self.0.take() {
+            return Err(D::Error::custom("more values than an event may have"));
+        }
+        deserializer.deserialize_any(self)
     }
 }
 
-struct PlainVisitor;
-
-impl<'de> Visitor<'de> for PlainVisitor {
+impl<'de> Visitor<'de> for Plain<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,7 +141,7 @@ impl<'de> Visitor<'de> for PlainVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(Plain(item)) = items.next_element()? {
+        while let Some(item) = items.next_element_seed(Plain(self.0))? {
             list.push(item);
         }
         Ok(Value::Array(list))
@@ -108,7 +149,8 @@ impl<'de> Visitor<'de> for PlainVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
-        while let Some((name, Plain(value))) = members.next_entry::<String, Plain>()? {
+        while let Some(name) = members.next_key::<String>()? {
+            let value = members.next_value_seed(Plain(self.0))?;
             if name == NUMBER
                 && object.is_empty()
                 && let Some(number) = value.as_str().and_then(|digits| digits.parse::<Number>().ok())
@@ -161,6 +203,49 @@ mod tests {
         assert!(object(&json).unwrap()["bomb"].is_array());
     }
 
+    /// How many values a tree has.
+    fn count(value: &Value) -> usize {
+        1 + match value {
+            Value::Array(items) => items.iter().map(count).sum(),
+            Value::Object(members) => members.values().map(count).sum(),
+            _ => 0,
+        }
+    }
+
+    #[test]
+    fn a_member_of_too_many_values_costs_only_itself() {
+        let many = format!("[{}0]", "0,".repeat(VALUES));
+        for json in [format!(r#"{{"a":{{"b":{{"c":"x","d":{many}}},"e":1}}}}"#), {
+            // The second list would fit alone.
+            let half = format!("[{}0]", "0,".repeat(VALUES / 2));
+            format!(r#"{{"a":{{"b":{{"c":"x","f":{half},"d":{many}}},"e":1}}}}"#)
+        }] {
+            let read = object(&json).unwrap();
+            assert_eq!((&read["a"]["b"]["c"], &read["a"]["e"]), (&"x".into(), &1.into()));
+            assert_eq!(read["a"]["b"]["d"], many);
+            assert!(count(&Value::Object(read)) <= VALUES);
+            let selected = Value::Object(select(&json, |name| name == "a").unwrap());
+            assert!(count(&selected) <= VALUES + 1);
+        }
+    }
+
+    #[test]
+    fn an_object_of_too_many_members_is_not_taken_apart() {
+        let members: Vec<String> = (0..VALUES).map(|n| format!(r#""{n}":0"#)).collect();
+        let many = format!("{{{}}}", members.join(","));
+        assert!(object(&many).is_none());
+        assert_eq!(object(&format!(r#"{{"a":{many},"b":1}}"#)).unwrap()["a"], many);
+    }
+
+    #[test]
+    fn texts_share_the_room_of_their_event() {
+        let text = format!("[{}0]", "0,".repeat(VALUES / 2));
+        let mut room = Room::default();
+        assert!(opened(&text, &mut room).unwrap().is_array());
+        assert!(opened(&text, &mut room).unwrap().is_string(), "the other half is taken");
+        assert!(opened("[0]", &mut room).unwrap().is_array());
+    }
+
     #[test]
     fn only_objects_are_objects() {
         for json in ["[]", "1", "\"{}\"", "null", ""] {
@@ -187,6 +272,7 @@ mod tests {
 
     #[test]
     fn text_is_opened_when_it_is_json() {
+        let opened = |text| opened(text, &mut Room::default());
         assert_eq!(opened(r#"{"a":"\ud83d"}"#).unwrap()["a"], "\u{fffd}");
         assert_eq!(opened("[]").unwrap(), Value::Array(Vec::new()));
         assert!(opened("clicked").is_none());

@@ -5,7 +5,7 @@
 
 mod attachment;
 mod fields;
-mod lenient;
+pub(crate) mod lenient;
 pub mod meta;
 mod text;
 mod veil;

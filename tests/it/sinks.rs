@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use hooksink::config::SinkKind;
+use hooksink::event::{Event, Record};
 use hooksink::secret::Secret;
 use hooksink::sinks::http::standard_webhooks;
 use hooksink::sinks::{self, LogSink, Sink, SinkError, Undelivered};
@@ -14,7 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::mock_target::{Answer, MockTarget};
-use crate::support::{event, sink_config};
+use crate::support::{decode, event, record, sink_config};
 
 fn build(lines: &str) -> Arc<dyn Sink> {
     sinks::build(&"it".parse().unwrap(), &sink_config(lines), [7; 32]).unwrap()
@@ -273,10 +274,14 @@ impl Write for Output {
 }
 
 async fn logged(lines: &str, key: u8) -> String {
+    logged_of(lines, key, &[event(4711, "marker-person"), event(2, "marker-person")]).await
+}
+
+async fn logged_of(lines: &str, key: u8, events: &[Event]) -> String {
     let SinkKind::Log(config) = sink_config(&format!("type = \"log\"\n{lines}")).kind else { unreachable!() };
     let output = Output::default();
     let sink = LogSink::new(&"it".parse().unwrap(), &config, [key; 32], output.clone()).unwrap();
-    sink.deliver(&[event(4711, "marker-person"), event(2, "marker-person")]).await.unwrap();
+    sink.deliver(events).await.unwrap();
     let bytes = output.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
 }
@@ -297,6 +302,21 @@ async fn log_hides_persons_and_what_they_said() {
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["subject"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(subjects.len(), 1, "one person stays recognisable as one");
+}
+
+/// What takes too much to be read as a tree must not be a way past the log.
+#[tokio::test]
+async fn log_tells_of_events_however_deep_or_large() {
+    for marker in [format!("{}{}", "[".repeat(1000), "]".repeat(1000)), format!("[{}0]", "0,".repeat(100_000))] {
+        let raw = format!(r#"{{"marker":{marker}}}"#).into();
+        let large = decode(Arc::new(Record { raw, ..record(1, Some("marker-person")) }));
+        let id = large.record.id.to_string();
+        for lines in ["", "format = \"text\""] {
+            let text = logged_of(lines, 1, std::slice::from_ref(&large)).await;
+            assert!(text.contains(&id) && text.contains("webex_connect.unrecognized"), "{text}");
+            assert!(text.len() < 1000 && !text.contains("marker"), "{} bytes", text.len());
+        }
+    }
 }
 
 #[tokio::test]

@@ -11,8 +11,8 @@ use crate::json::{each_field, each_item, scalar};
 const MAX_NAME: usize = 256;
 
 /// The most items that are told apart in one body; Meta documents 1,000 updates a request. A body with more is kept
-/// whole, so that many tiny items do not cost more memory than the body itself by orders of magnitude.
-const MAX_PARTS: usize = 100_000;
+/// whole: each item is stored with what stood around it, which for tiny ones is a thousand times their own size.
+const MAX_PARTS: usize = 10_000;
 
 /// The list that an item stood in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::channel::Channel;
 use super::time::first_time;
 use super::{ConnectPostback, User};
-use crate::model::lenient::{self, opened};
+use crate::model::lenient::{self, Room, opened};
 use crate::model::{Attachment, AttachmentType, Extra, Fields, Zone, serialize_time};
 
 /// A message, a postback or another event that came in through Webex Connect: one shape for all three, since senders mix
@@ -52,11 +52,13 @@ impl ConnectEvent {
         let channel = fields.first_text(CHANNELS);
         let known = channel.as_deref().map_or(Channel::Other, Channel::parse);
         let user = User::take(&mut fields, known);
-        let mut attachments = fields.value("attachments").map(attachments).unwrap_or_default();
+        // One for all texts of the event that hold JSON.
+        let mut room = Room::default();
+        let mut attachments = fields.value("attachments").map(|json| attachments(json, &mut room)).unwrap_or_default();
         if known == Channel::Mms {
-            attachments.extend(take_files(&mut fields));
+            attachments.extend(take_files(&mut fields, &mut room));
         }
-        if let Some(optin) = fields.value("optin").and_then(opened_optin) {
+        if let Some(optin) = fields.value("optin").and_then(|json| opened_optin(json, &mut room)) {
             fields.put("optin", optin);
         }
         Some(Self {
@@ -67,7 +69,7 @@ impl ConnectEvent {
             user,
             text: fields.text("message"),
             attachments,
-            postback: fields.value("postback").and_then(ConnectPostback::from_json),
+            postback: fields.value("postback").and_then(|json| ConnectPostback::from_json(json, &mut room)),
             timestamp: first_time(&mut fields, TIMES, zone).map(|(time, _)| time),
             extra: fields.into_extra(),
         })
@@ -82,23 +84,25 @@ impl ConnectEvent {
 }
 
 /// A list, one attachment, JSON text of either, or text that is the only thing known of an attachment.
-fn attachments(json: Value) -> Vec<Attachment> {
+fn attachments(json: Value, room: &mut Room) -> Vec<Attachment> {
     match json {
-        Value::String(text) => match opened(&text) {
-            Some(open @ (Value::Array(_) | Value::Object(_) | Value::Null)) => attachments(open),
+        Value::String(text) => match opened(&text, room) {
+            Some(open @ (Value::Array(_) | Value::Object(_) | Value::Null)) => attachments(open, room),
             Some(_) | None if text.trim().is_empty() => Vec::new(),
             Some(_) | None => vec![Attachment::from_json(Value::String(text))],
         },
-        Value::Array(items) => items.into_iter().filter(|item| !item.is_null()).map(attachment).collect(),
+        Value::Array(items) => {
+            items.into_iter().filter(|item| !item.is_null()).map(|item| attachment(item, room)).collect()
+        }
         Value::Object(object) if object.is_empty() => Vec::new(),
         Value::Null => Vec::new(),
-        one => vec![attachment(one)],
+        one => vec![attachment(one, room)],
     }
 }
 
-fn attachment(json: Value) -> Attachment {
+fn attachment(json: Value, room: &mut Room) -> Attachment {
     let json = match json {
-        Value::String(text) => match opened(&text) {
+        Value::String(text) => match opened(&text, room) {
             Some(open @ Value::Object(_)) => open,
             Some(_) | None => Value::String(text),
         },
@@ -127,9 +131,9 @@ fn media_type(attachment: &Attachment) -> Option<AttachmentType> {
 
 /// The files of an MMS, whose message is then a list (or JSON text of one) and no text. A text that happens to be JSON
 /// of anything else stays a text.
-fn take_files(fields: &mut Fields) -> Vec<Attachment> {
+fn take_files(fields: &mut Fields, room: &mut Room) -> Vec<Attachment> {
     let open = match fields.peek("message") {
-        Some(Value::String(text)) => opened(text),
+        Some(Value::String(text)) => opened(text, room),
         Some(other) => Some(other.clone()),
         None => None,
     };
@@ -141,7 +145,7 @@ fn take_files(fields: &mut Fields) -> Vec<Attachment> {
     files
         .into_iter()
         .map(|file| {
-            let mut attachment = attachment(if file.is_string() { json!({ "url": file }) } else { file });
+            let mut attachment = attachment(if file.is_string() { json!({ "url": file }) } else { file }, room);
             if attachment.kind == AttachmentType::Other && attachment.type_text.is_none() {
                 attachment.kind = AttachmentType::File;
             }
@@ -159,9 +163,9 @@ fn is_file(json: &Value) -> bool {
 }
 
 /// An opt-in as JSON where it can be opened. None if nothing is in it.
-fn opened_optin(json: Value) -> Option<Value> {
+fn opened_optin(json: Value, room: &mut Room) -> Option<Value> {
     let open = match json {
-        Value::String(text) => opened(&text).unwrap_or(Value::String(text)),
+        Value::String(text) => opened(&text, room).unwrap_or(Value::String(text)),
         other => other,
     };
     let nothing = match &open {

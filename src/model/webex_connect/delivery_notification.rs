@@ -52,7 +52,8 @@ pub struct DeliveryNotification {
     /// Whether code and status rule each other out. Both stand as sent.
     pub contradictory: bool,
     /// Every other field as sent, of all levels side by side. Where one name occurs on several levels, that of the delivery
-    /// info has it, and the outer ones stand under `deliveryInfoNotification.NAME` and `$.NAME`.
+    /// info has it, and the outer ones stand under `deliveryInfoNotification.NAME` and `$.NAME`, with a
+    /// number behind where there is one of that name too.
     pub extra: Extra,
 }
 
@@ -147,10 +148,18 @@ impl Levels {
 
     fn into_extra(self) -> Extra {
         let mut extra = Extra::new();
+        // Counts up over all names, so that names made to collide cost no more than their own length.
+        let mut number = 1_u64;
         for (level, prefix) in self.0.into_iter().zip(["", "deliveryInfoNotification.", "$."]) {
             for (mut name, value) in level.into_extra() {
-                while extra.contains_key(&name) {
+                if extra.contains_key(&name) {
                     name.insert_str(0, prefix);
+                    let end = name.len();
+                    while extra.contains_key(&name) {
+                        number += 1;
+                        name.truncate(end);
+                        name.push_str(&format!(".{number}"));
+                    }
                 }
                 extra.insert(name, value);
             }
@@ -160,3 +169,40 @@ impl Levels {
 }
 
 crate::model::veil::veiled!(DeliveryNotification);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extra(json: &str) -> Extra {
+        DeliveryNotification::from_json(json, Zone::UTC).unwrap().extra
+    }
+
+    #[test]
+    fn a_name_that_is_taken_gets_a_number() {
+        let seen = extra(
+            r#"{"a":1,"deliveryInfoNotification":{"a":2,"deliveryInfoNotification.a":3,
+                "deliveryInfo":{"a":4,"deliveryInfoNotification.a":5,"$.a":6}}}"#,
+        );
+        let expected = r#"{"a":4,"deliveryInfoNotification.a":5,"$.a":6,"deliveryInfoNotification.a.2":2,
+            "deliveryInfoNotification.deliveryInfoNotification.a":3,"$.a.3":1}"#;
+        assert_eq!(serde_json::to_value(seen).unwrap(), serde_json::from_str::<Value>(expected).unwrap());
+    }
+
+    /// Names made to collide with whatever they are renamed to once made the work grow with the cube of their number.
+    #[test]
+    fn names_made_to_collide_do_not_grow() {
+        let names: Vec<String> = (0..200).map(|n| format!("{}a", "deliveryInfoNotification.".repeat(n))).collect();
+        let level = |value: u8| names.iter().map(|name| format!(r#""{name}":{value},"#)).collect::<String>();
+        let json = format!(
+            r#"{{{}"deliveryInfoNotification":{{{}"deliveryInfo":{{{}"z":1}}}}}}"#,
+            level(3),
+            level(2),
+            level(1)
+        );
+        let seen = extra(&json);
+        assert_eq!(seen.len(), 3 * names.len() + 1);
+        let longest = names.iter().map(String::len).max().unwrap();
+        assert!(seen.keys().all(|name| name.len() <= longest + 32));
+    }
+}

@@ -2,7 +2,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::model::lenient::opened;
+use crate::model::lenient::{Room, opened};
 use crate::model::{Extra, Fields, scalar_text};
 
 /// A button the person pressed.
@@ -18,9 +18,9 @@ pub struct ConnectPostback {
 
 impl ConnectPostback {
     /// The postback that this JSON describes: an object, the text of one, or a bare word. None if nothing is in it.
-    pub(super) fn from_json(json: Value) -> Option<Self> {
+    pub(super) fn from_json(json: Value, room: &mut Room) -> Option<Self> {
         match json {
-            Value::String(text) => match opened(&text) {
+            Value::String(text) => match opened(&text, room) {
                 Some(Value::String(inner)) => Self::of_text(inner),
                 Some(open @ (Value::Object(_) | Value::Array(_) | Value::Null)) => Self::of_value(open),
                 // A number or truth value is a bare word that looks like one.
@@ -86,7 +86,7 @@ mod tests {
                 title,
                 extra: extra.as_object().unwrap().clone(),
             });
-            assert_eq!(ConnectPostback::from_json(json.clone()), expected, "{json}");
+            assert_eq!(ConnectPostback::from_json(json.clone(), &mut Room::default()), expected, "{json}");
         }
     }
 }

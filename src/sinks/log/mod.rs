@@ -15,6 +15,7 @@ use super::worker::Worker;
 use super::{Blame, BoxError, Limits, Sink, SinkError, Undelivered};
 use crate::config::{LogSinkConfig, LogSinkFormat};
 use crate::event::{Event, Format};
+use crate::model::lenient::object;
 use crate::names::SinkName;
 
 /// Characters of a value in a line for people.
@@ -58,8 +59,9 @@ impl LogSink {
         if json && self.veil.is_none() {
             return whole;
         }
-        // Our own JSON of a moment ago; were it not an object, nothing would be shown.
-        let mut event: Map<String, Value> = serde_json::from_slice(&whole).unwrap_or_default();
+        // Our own JSON of a moment ago; were it not an object, nothing would be shown. What was sent stands in it, however
+        // deep and however much.
+        let mut event = str::from_utf8(&whole).ok().and_then(object).unwrap_or_default();
         if let Some(veil) = &self.veil {
             veil.cover(&mut event);
         }
