@@ -27,8 +27,9 @@ use crate::event::{Arrival, Proof, Scheme};
 
 pub use hmac_signature::SignatureRules;
 
-/// The longest text of a header that is kept with an event, in characters.
-const EVIDENCE_CHARS: usize = 512;
+/// The longest text of a header that is kept with an event, in characters. It is kept with each event of a request, and
+/// no signature covers it.
+const EVIDENCE_CHARS: usize = 256;
 
 /// A request as it came, before anything is known of it.
 pub struct Received {

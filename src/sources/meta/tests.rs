@@ -562,10 +562,22 @@ fn names_that_are_kept_with_every_item_have_a_bound() {
 #[test]
 fn more_items_than_anyone_sends_are_kept_whole() {
     let body = |items: usize| format!(r#"{{"entry":[{{"messaging":[{}]}}]}}"#, vec!["{}"; items].join(","));
-    assert_eq!(records(body(100_000)).len(), 100_000);
-    let whole = records(body(100_001));
+    assert_eq!(records(body(10_000)).len(), 10_000);
+    let whole = records(body(10_001));
     assert_eq!(whole.len(), 1);
-    assert_eq!(whole[0].raw.len(), body(100_001).len());
+    assert_eq!(whole[0].raw.len(), body(10_001).len());
+}
+
+/// What is kept with every item, times the items, is the most that a small body can make of itself.
+#[test]
+fn small_bodies_stay_small() {
+    let long = "1".repeat(MAX_NAME);
+    let around = format!(r#"{{"object":"{long}","entry":[{{"id":"{long}","time":"{long}","messaging":["#);
+    let body = format!("{around}{}]}}]}}", vec!["{}"; 100_000].join(","));
+    assert_eq!(records(body).len(), 1);
+    let most = format!("{around}{}]}}]}}", vec!["{}"; 9_000].join(","));
+    let kept: usize = records(most).iter().map(|record| serde_json::to_vec(&record.context).unwrap().len()).sum();
+    assert!(kept < 16 << 20, "{kept} bytes beside the items");
 }
 
 /// A piece of JSON that a mutation puts somewhere.
