@@ -21,7 +21,8 @@ pub(super) fn resolve(reader: &Reader<'_>, key: &str, value: &Value, check: Chec
         return Secrets::default();
     }
     let one = |at: &str, value: &Value, raw: Option<&str>| match bytes(reader, value, raw).and_then(|bytes| {
-        if bytes.is_empty() {
+        // What is only white space is what an empty variable or file left behind, and anyone's first guess.
+        if bytes.trim_ascii().is_empty() {
             return Err(format!("{}this secret is empty", whence(value)));
         }
         check(&bytes).map_err(|reason| format!("{}{reason}", whence(value)))?;
@@ -101,6 +102,15 @@ pub(super) fn header_value(bytes: &[u8]) -> Result<(), &'static str> {
     } else {
         Err("this secret has a character that cannot stand in a header (check for a stray space or newline)")
     }
+}
+
+/// `user:password` that is asked of others; without a password everyone who knows the user's name has it.
+pub(super) fn basic_with_password(bytes: &[u8]) -> Result<(), &'static str> {
+    basic(bytes)?;
+    if bytes.ends_with(b":") && bytes.iter().filter(|b| **b == b':').count() == 1 {
+        return Err("the password is empty");
+    }
+    Ok(())
 }
 
 /// `user:password`

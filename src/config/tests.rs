@@ -223,6 +223,7 @@ fn an_unset_or_empty_secret_is_an_error() {
             "sources.m.app_secrets: file /run/secrets/gone cannot be read: entity not found",
         ),
         (r#"{ file = "/run/secrets/empty" }"#, "sources.m.app_secrets: file /run/secrets/empty: this secret is empty"),
+        (r#"" \n""#, "sources.m.app_secrets: this secret is empty"),
         (
             r#"{ env = "A", file = "b" }"#,
             "sources.m.app_secrets: this is no secret; write \"the secret\", { env = \"NAME\" } or { file = \"/path\" }, or a list of these",
@@ -253,6 +254,22 @@ fn secrets_come_from_anywhere_and_are_not_printed() {
     }
     assert_eq!(secrets.len(), 3);
     assert!(!format!("{loaded:?}").contains("marker"), "{loaded:?}");
+}
+
+#[test]
+fn a_scheme_that_would_ask_for_nothing_is_an_error() {
+    let connect = |keys: &str| Given::text(format!("[sources.c]\ntype = \"webex-connect\"\n{keys}"));
+    for (keys, message) in [
+        (r#"basic = "hooks:""#, "basic: the password is empty"),
+        (r#"basic = ["hooks:x", "hooks:"]"#, "basic[1]: the password is empty"),
+        (
+            "bearer = \"x\"\nallow_addresses = []",
+            "allow_addresses: the list is empty; leave the key out if every address may send",
+        ),
+    ] {
+        assert_eq!(connect(keys).errors(), format!("hooksink.toml: sources.c.{message}"));
+    }
+    connect(r#"basic = "hooks::""#).config();
 }
 
 #[test]

@@ -89,6 +89,16 @@ pub(super) fn networks(given: &Given<'_>) -> Result<Vec<IpNet>, String> {
     })
 }
 
+/// The same with at least one in it: an empty list of who may come is no list at all.
+pub(super) fn some_networks(given: &Given<'_>) -> Result<Vec<IpNet>, String> {
+    let networks = networks(given)?;
+    if networks.is_empty() {
+        Err("the list is empty; leave the key out if every address may send".into())
+    } else {
+        Ok(networks)
+    }
+}
+
 /// A list of patterns with `*`.
 pub(super) fn patterns(given: &Given<'_>) -> Result<Vec<Pattern>, String> {
     list(given, |given| text(given).map(Pattern::new))

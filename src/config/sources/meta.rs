@@ -32,7 +32,7 @@ impl MetaConfig {
         let verify_token = section.secrets("verify_token", secrets::any);
         let signature_secrets = section.secrets("app_secrets", secrets::any);
         let allow_sha1 = section.or("allow_sha1", values::boolean, false);
-        let allow_addresses = section.or("allow_addresses", values::networks, Vec::new());
+        let allow_addresses = section.or("allow_addresses", values::some_networks, Vec::new());
         let none = read_none(&mut section, &["app_secrets", "allow_addresses"], "app_secrets");
         let config = Self {
             verify_token,

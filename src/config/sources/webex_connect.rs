@@ -23,10 +23,10 @@ impl WebexConnectConfig {
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let signature_secrets = section.secrets("signature_secrets", secrets::any);
         let allow_sha1 = section.or("allow_sha1", values::boolean, false);
-        let basic = section.secrets("basic", secrets::basic);
+        let basic = section.secrets("basic", secrets::basic_with_password);
         let bearer = section.secrets("bearer", secrets::header_value);
         let api_key = read_api_key(&mut section);
-        let allow_addresses = section.or("allow_addresses", values::networks, Vec::new());
+        let allow_addresses = section.or("allow_addresses", values::some_networks, Vec::new());
         if !basic.is_empty() && !bearer.is_empty() {
             section.error("basic", "this contradicts bearer: both must hold, and a request has only one Authorization");
         }
