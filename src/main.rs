@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     match cli::Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("hooksink: {failure}");
+            eprintln!("hooksink: {}", cli::visible(&failure.to_string()));
             failure.exit.into()
         }
     }

@@ -51,6 +51,8 @@ impl Sink for Console {
 fn line(event: &Event) -> String {
     let kind = event.record.kind.as_str();
     let subject = event.record.subject.as_ref().map_or("-", Subject::as_str);
+    // A line stays a line.
+    let subject = subject.replace(char::is_control, "\u{fffd}");
     let text = serde_json::to_string(&*event.payload).unwrap_or_default();
     // JSON that this parser does not take, with half an emoji in it, is shown as it is.
     let data = match serde_json::from_str(&text) {

@@ -21,6 +21,8 @@ mod serve;
 mod sinks;
 mod telemetry;
 
+pub(crate) use output::visible;
+
 use clap::{Parser, Subcommand};
 use exit::Outcome;
 
