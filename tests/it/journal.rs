@@ -628,9 +628,13 @@ async fn a_backup_goes_below_its_folder_and_replaces_nothing() {
     std::fs::write(config.backup_dir.join("there.db"), "mine").unwrap();
     std::os::unix::fs::symlink(folder.path(), config.backup_dir.join("out")).unwrap();
     let absolute = folder.path().join("x.db");
-    for file in ["", "../x.db", "a/../../x.db", "there.db", "out/x.db", absolute.to_str().unwrap()] {
+    for file in
+        ["", "a\nb.db", "../\u{1b}[2J", "../x.db", "a/../../x.db", "there.db", "out/x.db", absolute.to_str().unwrap()]
+    {
         let refused = journal.backup(Path::new(file), Box::new(|_, _| {})).await;
-        assert!(matches!(refused, Err(JournalError::Refused(_))), "{file}");
+        assert!(matches!(&refused, Err(JournalError::Refused(_))), "{file}");
+        // The text goes to logs and terminals.
+        assert!(!refused.unwrap_err().to_string().contains(char::is_control), "{file:?}");
     }
     assert_eq!(std::fs::read(config.backup_dir.join("there.db")).unwrap(), b"mine");
 }

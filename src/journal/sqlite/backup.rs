@@ -39,6 +39,10 @@ pub(super) struct Target {
 impl Target {
     /// A file that does not exist yet, below the folder.
     pub(super) fn below(folder: &Path, file: &Path) -> Result<Self, JournalError> {
+        if file.to_string_lossy().contains(char::is_control) {
+            // The name goes to logs and terminals.
+            return Err(JournalError::Refused("the name of a backup must not have control characters".to_owned()));
+        }
         let refused = |reason: &str| JournalError::Refused(format!("cannot back up to {}: {reason}", file.display()));
         let plain = file.components().all(|component| matches!(component, Component::Normal(_)));
         if !plain || file.file_name().is_none() {
