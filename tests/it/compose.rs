@@ -41,6 +41,8 @@ fn docker_compose_reads_the_shipped_file() {
     // hooksink believes exactly the proxy that stands in front of it.
     let address = read.lines().find_map(|line| line.trim().strip_prefix("ipv4_address: ")).expect("an address");
     assert!(read.contains(&format!(r#"'["{address}/32"]'"#)), "{read}");
+    // No container that Docker gives an address to can have the proxy's: hooksink starts first, and got it.
+    assert!(address.starts_with("172.30.80.") && read.contains("ip_range: 172.30.80.128/25"), "{read}");
     // Only the proxy is reachable from outside.
     let hooksink =
         read.split("\n  hooksink:").nth(1).and_then(|rest| rest.split("\nversion:").next()).expect("hooksink");
