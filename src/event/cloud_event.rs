@@ -5,10 +5,11 @@ use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, SecondsFormat, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::Event;
 use crate::json;
-use crate::model::Payload;
+use crate::model::{Payload, lenient};
 
 /// What of an event is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -24,6 +25,11 @@ pub enum Format {
 /// RFC 3339 in UTC with milliseconds.
 pub fn rfc3339(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// The members of an event in JSON, to be looked at. Of what is deep or large inside, only the text is built.
+pub(crate) fn members(json: &[u8]) -> Option<Map<String, Value>> {
+    lenient::object(str::from_utf8(json).ok()?)
 }
 
 #[derive(Serialize)]

@@ -14,8 +14,8 @@ use self::veil::Veil;
 use super::worker::Worker;
 use super::{Blame, BoxError, Limits, Sink, SinkError, Undelivered};
 use crate::config::{LogSinkConfig, LogSinkFormat};
+use crate::event::cloud_event::members;
 use crate::event::{Event, Format};
-use crate::model::lenient::object;
 use crate::names::SinkName;
 
 /// Characters of a value in a line for people.
@@ -61,7 +61,7 @@ impl LogSink {
         }
         // Our own JSON of a moment ago; were it not an object, nothing would be shown. What was sent stands in it, however
         // deep and however much.
-        let mut event = str::from_utf8(&whole).ok().and_then(object).unwrap_or_default();
+        let mut event = members(&whole).unwrap_or_default();
         if let Some(veil) = &self.veil {
             veil.cover(&mut event);
         }
