@@ -16,8 +16,11 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use serde_json::json;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::config::AdminConfig;
 use crate::http::Problem;
@@ -25,6 +28,9 @@ use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::secret::Secrets;
 use crate::sources::Sources;
+
+/// Bytes of a request's body: the longest is a list of numbers of dead letters.
+const MAX_BODY: usize = 64 * 1024;
 
 /// What the admin listener serves from.
 pub struct Admin {
@@ -79,6 +85,11 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(admin.clone(), protect::protect))
+        .layer(RequestBodyLimitLayer::new(MAX_BODY))
+        // What is told here is about people: no cache may keep it, and no browser may take it for a page.
+        .layer(SetResponseHeaderLayer::overriding(CACHE_CONTROL, HeaderValue::from_static("no-store")))
+        .layer(SetResponseHeaderLayer::overriding(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
+        .layer(CatchPanicLayer::custom(|_| failed()))
         .with_state(admin)
 }
 
@@ -97,4 +108,9 @@ async fn not_found() -> Problem {
 
 async fn method_not_allowed() -> Problem {
     Problem::new(http::StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
+}
+
+/// The answer to a request whose handler panicked; the panic itself is in the log.
+fn failed() -> Response {
+    Problem::new(http::StatusCode::INTERNAL_SERVER_ERROR, "hooksink failed at this").into_response()
 }

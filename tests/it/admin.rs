@@ -442,3 +442,22 @@ async fn a_copy_made_under_load_is_whole_and_holds_what_was_acknowledged() {
     let forgotten = run_in(restored.folder(), &format!("sinks forget archive --admin http://{}", restored.admin), &[]);
     forgotten.status(0);
 }
+
+#[tokio::test]
+async fn answers_are_kept_by_no_cache_and_large_bodies_refused() {
+    let server = TestServer::start(CONFIG);
+    let answer = ask(&server, "GET", "/api/v1/sinks", &[("host", "localhost")]).await;
+    assert_eq!(answer.status, 200);
+    let head = format!("{answer:?}").to_lowercase();
+    assert!(head.contains("no-store") && head.contains("nosniff"), "{head}");
+    let http = reqwest::Client::new();
+    let post = |bytes: usize| {
+        let ids = format!("{{\"ids\":[{}1]}}", "1,".repeat(bytes / 2));
+        http.post(format!("http://{}/api/v1/dead-letters/drop", server.admin))
+            .header("content-type", "application/json")
+            .body(ids)
+            .send()
+    };
+    assert_eq!(post(1_000).await.unwrap().status(), 200);
+    assert_eq!(post(100_000).await.unwrap().status(), 413);
+}
