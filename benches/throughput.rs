@@ -77,9 +77,9 @@ fn report(arguments: &Arguments) -> Result<(), Failure> {
     println!("{} cores; a synced write of 4 KiB takes {:.0?} here", std::thread::available_parallelism()?, {
         synced_write(folder.path())?
     });
-    println!("{:9} {:22} {:>9} {:>8} {:>8} {:>8} {:>12} {:>8}", "", "", "", "ms", "ms", "ms", "CPU s", "of bare");
+    println!("{:9} {:31} {:>9} {:>8} {:>8} {:>8} {:>12} {:>8}", "", "", "", "ms", "ms", "ms", "CPU s", "of bare");
     println!(
-        "{:>9} {:22} {:>9} {:>8} {:>8} {:>8} {:>12} {:>8}",
+        "{:>9} {:31} {:>9} {:>8} {:>8} {:>8} {:>12} {:>8}",
         "clients", "server", "requests/s", "p50", "p99", "p99.9", "per 1,000", ""
     );
     let servers = [
@@ -99,7 +99,7 @@ fn report(arguments: &Arguments) -> Result<(), Failure> {
             let measured = measure(server, connections, arguments.seconds, run)?;
             let bare = *bare.get_or_insert(measured.per_second);
             println!(
-                "{connections:9} {:22} {:9.0} {:8.2} {:8.2} {:8.2} {:12.4} {:7.0}%",
+                "{connections:9} {:31} {:9.0} {:8.2} {:8.2} {:8.2} {:12.4} {:7.0}%",
                 server.name,
                 measured.per_second,
                 measured.p50,
