@@ -21,7 +21,11 @@ fn read(test: &str) -> Option<String> {
             return None;
         }
     };
-    let output = command.args(["-f", FILE, "config"]).output().expect("docker-compose starts");
+    let output = command
+        .args(["-f", FILE, "config"])
+        .env("HOOKSINK_CONFIG", "./my.toml")
+        .output()
+        .expect("docker-compose starts");
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{error}");
     assert!(!error.to_lowercase().contains("warn"), "{error}");

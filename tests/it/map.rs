@@ -320,3 +320,18 @@ fn every_kind_of_event_is_in_the_readme() {
     }
     assert_eq!(kinds, Kind::ALL.iter().map(|kind| kind.as_str().to_owned()).collect::<Vec<_>>());
 }
+
+#[test]
+fn the_configuration_of_the_readme_is_one() {
+    let readme = read("README.md");
+    let text = readme.split("```toml\n").nth(1).unwrap().split("```").next().unwrap().to_owned();
+    let loaded = hooksink::config::load(&hooksink::config::Inputs {
+        file: Some(("README.md".into(), text)),
+        environment: BTreeMap::new(),
+        flags: Vec::new(),
+        read_secret: &|_| Ok(b"a secret".to_vec()),
+    })
+    .unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!((loaded.config.sources.len(), loaded.config.sinks.len()), (2, 2));
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+}
