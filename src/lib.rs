@@ -22,7 +22,7 @@
 //! 2. 200 means: on disk, synced. Nothing but the journal stands between a verified request and its answer: no sink, no
 //!    other broker, no DNS. A duplicate is answered 200 only when the stored copy is committed.
 //!    Fails without it: `durability_strace::each_200_follows_a_sync_that_covers_its_event`,
-//!    `::without_a_sync_there_is_no_200`, `kill::nothing_acknowledged_is_lost_doubled_or_overtaken`,
+//!    `::without_a_sync_there_is_no_200`, `faults::kill::nothing_acknowledged_is_lost_doubled_or_overtaken`,
 //!    `journal::copies_are_stored_once_also_when_they_come_at_the_same_moment`.
 //! 3. An authentic request is never refused because a model lags behind the sender. Unknown events, fields and values
 //!    are data.
