@@ -69,11 +69,16 @@ impl TestServer {
     /// Starts in this folder, which may hold the journal of an earlier one, with these environment variables and no
     /// others.
     pub(crate) fn start_with(folder: TempDir, config: &str, environment: &[(&str, &str)]) -> Self {
+        Self::start_under(&[], folder, config, environment)
+    }
+
+    /// Starts by way of another program with these arguments, which then is hooksink: `prlimit`, `setpriv`, `strace -D`.
+    pub(crate) fn start_under(by: &[&str], folder: TempDir, config: &str, environment: &[(&str, &str)]) -> Self {
         fs::write(folder.path().join("hooksink.toml"), config).expect("a file");
         let log = folder.path().join("stderr.log");
         // Systems start services with a low soft limit of file descriptors, which it has to raise by itself.
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", "ulimit -S -n 64 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_hooksink")]);
+        command.args(["-c", "ulimit -S -n 64 && exec \"$@\"", "sh"]).args(by).arg(env!("CARGO_BIN_EXE_hooksink"));
         command.args(["serve", "--set", "server.listen=127.0.0.1:0", "--set", "admin.listen=127.0.0.1:0"]);
         if !config.contains("drain_delay") {
             command.args(["--set", "server.drain_delay=0s"]);
