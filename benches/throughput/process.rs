@@ -1,0 +1,24 @@
+//! What Linux says of a process.
+
+use std::fs;
+
+use crate::Failure;
+
+/// User and system time of a process so far; Linux counts both in hundredths of a second.
+pub(crate) fn cpu_seconds(process: u32) -> Result<f64, Failure> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let after_name = stat.rsplit_once(')').ok_or("unreadable stat")?.1;
+    let fields: Vec<&str> = after_name.split_ascii_whitespace().collect();
+    Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) / 100.0)
+}
+
+/// Memory of a process in MiB: what it has now, and the most it had.
+pub(crate) fn resident(process: u32) -> Result<(f64, f64), Failure> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let field = |name: &str| -> Result<f64, Failure> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("unreadable status")?;
+        let kibibytes = line.split_ascii_whitespace().next().ok_or("unreadable status")?;
+        Ok(kibibytes.parse::<f64>()? / 1024.0)
+    };
+    Ok((field("VmRSS:")?, field("VmHWM:")?))
+}

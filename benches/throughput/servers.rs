@@ -1,0 +1,171 @@
+//! The servers: the bare handler, and the real program.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::StatusCode;
+use axum::routing::post;
+
+use crate::Failure;
+use crate::payload::{Payload, SECRET};
+use crate::process;
+
+/// How long a server may take to start, and a sink to drain.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// A server of its own process, which ends when this is dropped.
+pub(crate) struct Server {
+    pub(crate) name: String,
+    pub(crate) address: SocketAddr,
+    /// hooksink's.
+    admin: Option<SocketAddr>,
+    process: Child,
+    /// From its start until it answered.
+    pub(crate) ready_after: Duration,
+}
+
+impl Server {
+    /// The bare handler.
+    pub(crate) fn bare() -> Result<Self, Failure> {
+        let began = Instant::now();
+        let mut process =
+            Command::new(std::env::current_exe()?).arg("bare").stdout(Stdio::piped()).stdin(Stdio::null()).spawn()?;
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().ok_or("no stdout")?).read_line(&mut line)?;
+        let name = "bare axum handler".to_owned();
+        Ok(Self { name, address: line.trim().parse()?, admin: None, process, ready_after: began.elapsed() })
+    }
+
+    /// The real program, with its journal in this folder, which may hold one already. `settings` are sinks and what
+    /// differs from the default.
+    pub(crate) fn hooksink(name: &str, folder: &Path, settings: &str) -> Result<Self, Failure> {
+        fs::create_dir_all(folder)?;
+        let (address, admin) = (free_address()?, free_address()?);
+        let config = folder.join("hooksink.toml");
+        let text = format!(
+            r#"
+            server.listen = "{address}"
+            admin.listen = "{admin}"
+            sources.messenger = {{ type = "meta", verify_token = "bench", app_secrets = ["{SECRET}"] }}
+            sources.connect = {{ type = "webex-connect", signature_secrets = ["{SECRET}"] }}
+            {settings}
+            "#
+        );
+        fs::write(&config, text)?;
+        let began = Instant::now();
+        let mut process = Command::new(env!("CARGO_BIN_EXE_hooksink"))
+            .args(["serve", "--config", "hooksink.toml"])
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        while !matches!(get(admin, "/readyz"), Ok((200, _))) {
+            if process.try_wait()?.is_some() || began.elapsed() > PATIENCE {
+                process.kill()?;
+                return Err(format!("hooksink did not start; see `hooksink check` in {}", folder.display()).into());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let ready_after = began.elapsed();
+        Ok(Self { name: format!("hooksink, {name}"), address, admin: Some(admin), process, ready_after })
+    }
+
+    /// The id of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Whether it is hooksink.
+    pub(crate) fn is_hooksink(&self) -> bool {
+        self.admin.is_some()
+    }
+
+    /// CPU time so far.
+    pub(crate) fn cpu_seconds(&self) -> Result<f64, Failure> {
+        process::cpu_seconds(self.id())
+    }
+
+    /// Resident memory in MiB, now and at most.
+    pub(crate) fn resident(&self) -> Result<(f64, f64), Failure> {
+        process::resident(self.id())
+    }
+
+    fn ask(&self, path: &str) -> Result<serde_json::Value, Failure> {
+        let Some(admin) = self.admin else { return Err("the bare handler has nothing to ask".into()) };
+        match get(admin, path)? {
+            (200, body) => Ok(serde_json::from_slice(&body)?),
+            (status, _) => Err(format!("{path} was answered {status}").into()),
+        }
+    }
+
+    /// Events that sinks are still owed, of the one that is owed most.
+    pub(crate) fn lag(&self) -> Result<u64, Failure> {
+        if self.admin.is_none() {
+            return Ok(0);
+        }
+        let sinks = self.ask("/api/v1/sinks")?;
+        let sinks = sinks.as_array().ok_or("no list of sinks")?;
+        if sinks.iter().any(|sink| sink["dead_letters"].as_u64() != Some(0)) {
+            return Err("a sink has dead letters".into());
+        }
+        Ok(sinks.iter().filter_map(|sink| sink["lag_events"].as_u64()).max().unwrap_or(0))
+    }
+
+    /// Waits until sinks are owed nothing.
+    pub(crate) fn drain(&self) -> Result<Duration, Failure> {
+        let began = Instant::now();
+        while self.lag()? > 0 {
+            if began.elapsed() > PATIENCE {
+                return Err("a sink did not drain".into());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(began.elapsed())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Already gone is as good.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn free_address() -> Result<SocketAddr, Failure> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// A GET: status and body.
+fn get(address: SocketAddr, path: &str) -> Result<(u16, Vec<u8>), Failure> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let status = answer.get(9..12).and_then(|digits| str::from_utf8(digits).ok()?.parse().ok());
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").ok_or("no whole answer")?;
+    Ok((status.ok_or("no status")?, answer.split_off(end + 4)))
+}
+
+/// A new folder for a server.
+pub(crate) fn folder(parent: &Path, name: &str) -> PathBuf {
+    parent.join(name.replace([' ', ','], "-"))
+}
+
+/// The bare handler's own process: it reads the body and answers 200.
+pub(crate) async fn bare() -> Result<(), Failure> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    println!("{}", listener.local_addr()?);
+    let answer = |body: Bytes| async move { if body.is_empty() { StatusCode::BAD_REQUEST } else { StatusCode::OK } };
+    let [echo, delivery] = [Payload::Echo, Payload::Delivery].map(Payload::path);
+    axum::serve(listener, Router::new().route(echo, post(answer)).route(delivery, post(answer))).await?;
+    Ok(())
+}
