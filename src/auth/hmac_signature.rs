@@ -199,6 +199,10 @@ impl HmacSignature {
 }
 
 impl Prove for HmacSignature {
+    fn screen(&self, request: &Received) -> Result<(), Refusal> {
+        self.rules.presented(request, self.allow_sha1).map(drop)
+    }
+
     fn prove(&self, request: &Received) -> Result<Proof, Refusal> {
         let presented = self.rules.presented(request, self.allow_sha1)?;
         let trimmed = || match self.rules {

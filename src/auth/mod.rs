@@ -37,7 +37,7 @@ pub struct Received {
     pub headers: HeaderMap,
     /// The query string, without `?`.
     pub query: String,
-    /// The exact bytes of the body.
+    /// The exact bytes of the body; none while it has not been read, which is enough for [`Schemes::screen`].
     pub body: Bytes,
     /// The client, as the trusted proxies tell it.
     pub client_address: IpAddr,
@@ -100,6 +100,11 @@ pub enum Refusal {
 
 /// One scheme of a source.
 trait Prove: Send + Sync {
+    /// Refuses what `prove` would refuse whatever the body is. It does not look at the body.
+    fn screen(&self, request: &Received) -> Result<(), Refusal> {
+        self.prove(request).map(drop)
+    }
+
     /// What of the request holds under this scheme.
     fn prove(&self, request: &Received) -> Result<Proof, Refusal>;
 
@@ -139,6 +144,15 @@ impl Schemes {
         }
         let open = auth.none && schemes.is_empty();
         Self { schemes, open }
+    }
+
+    /// Refuses, before its body is read, a request that no body could make authentic: one from elsewhere, with a wrong key,
+    /// password or token, or without the form of a signature.
+    pub fn screen(&self, request: &Received) -> Result<(), Refusal> {
+        if self.schemes.is_empty() && !self.open {
+            return Err(Refusal::Unconfigured);
+        }
+        self.schemes.iter().try_for_each(|scheme| scheme.screen(request))
     }
 
     /// Proves a request authentic over the bytes as received. The first scheme that does not hold is the refusal.

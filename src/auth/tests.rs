@@ -39,9 +39,14 @@ fn bare(signature: &str) -> String {
     signature.split_once('=').unwrap().1.to_owned()
 }
 
-/// The refusal, or the proofs as (scheme, position).
+/// The refusal, or the proofs as (scheme, position). What is refused before the body is read is refused alike.
 fn outcome(schemes: &Schemes, request: Received) -> Result<Vec<(Scheme, usize)>, Refusal> {
-    let verified = schemes.authenticate(request)?;
+    let screened = schemes.screen(&request);
+    let verified = schemes.authenticate(request);
+    if let Err(refusal) = screened {
+        assert_eq!(verified.as_ref().err(), Some(&refusal));
+    }
+    let verified = verified?;
     Ok(verified.arrival().proofs.iter().map(|proof| (proof.scheme, proof.position)).collect())
 }
 
@@ -306,6 +311,44 @@ fn all_configured_schemes_must_hold() {
     assert_eq!(outcome(&schemes, request(&[pair], "", BODY)), Err(Refusal::Missing(Scheme::HmacSha256)));
     let elsewhere = Received { client_address: "203.0.113.1".parse().unwrap(), ..request(&[hub, pair], "", BODY) };
     assert_eq!(outcome(&schemes, elsewhere), Err(Refusal::Wrong(Scheme::Address)));
+}
+
+/// The body is not there yet, and whoever has a right signature for it must get the chance to send it.
+#[test]
+fn what_no_body_can_mend_is_refused_before_it_is_read() {
+    let key = ApiKey { header: Some(HeaderName::from_static("x-key")), query: None, values: secrets(&["key"]) };
+    let right = signature(Algorithm::Sha256, "right", BODY);
+    let wrong = signature(Algorithm::Sha256, "wrong", BODY);
+    let short = &right[..right.len() - 1];
+    for (auth, rules, headers, refusal) in [
+        (signed_by(&["right"]), SignatureRules::Meta, vec![], Err(Refusal::Missing(Scheme::HmacSha256))),
+        (
+            signed_by(&["right"]),
+            SignatureRules::Meta,
+            vec![("x-hub-signature-256", short)],
+            Err(Refusal::Malformed(Scheme::HmacSha256)),
+        ),
+        (signed_by(&["right"]), SignatureRules::Meta, vec![("x-hub-signature-256", right.as_str())], Ok(())),
+        (signed_by(&["right"]), SignatureRules::Meta, vec![("x-hub-signature-256", wrong.as_str())], Ok(())),
+        (signed_by(&["right"]), SignatureRules::WebexConnect, vec![("x-hub-signature", right.as_str())], Ok(())),
+        (
+            signed_by(&["right"]),
+            SignatureRules::WebexConnect,
+            vec![("x-hub-signature", short)],
+            Err(Refusal::Malformed(Scheme::HmacSha256)),
+        ),
+        (
+            Auth { api_key: Some(key.clone()), ..Auth::default() },
+            SignatureRules::WebexConnect,
+            vec![("x-key", "no")],
+            Err(Refusal::Wrong(Scheme::ApiKey)),
+        ),
+        (Auth { api_key: Some(key), ..Auth::default() }, SignatureRules::WebexConnect, vec![("x-key", "key")], Ok(())),
+        (Auth::default(), SignatureRules::Meta, vec![], Err(Refusal::Unconfigured)),
+        (Auth { none: true, ..Auth::default() }, SignatureRules::Meta, vec![], Ok(())),
+    ] {
+        assert_eq!(Schemes::new(&auth, rules).screen(&request(&headers, "", b"")), refusal, "{headers:?}");
+    }
 }
 
 #[test]

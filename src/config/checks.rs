@@ -19,9 +19,12 @@ pub(super) fn check(config: &Config, reader: &Reader<'_>) {
             .error(key, format!("{admin} would be both server.listen and admin.listen; each needs a port of its own"));
     }
     for (name, source) in &config.sources {
-        if source.max_body() > config.server.max_buffered {
+        // The last quarter is for small bodies.
+        if source.max_body() > config.server.max_buffered / 4 * 3 {
             let key = format!("sources.{name}.max_body");
-            reader.error(&key, "this is more than server.max_buffered, so that the largest bodies would never fit");
+            let message =
+                "this is more than three quarters of server.max_buffered, so that the largest bodies would never fit";
+            reader.error(&key, message);
         }
     }
     // Components, so that "data/./a" and "data/a" are one file.

@@ -28,9 +28,9 @@ pub struct ServerConfig {
     pub header_read_timeout: Duration,
     /// For the whole body.
     pub body_read_timeout: Duration,
-    /// Requests at once; further ones are answered 503.
+    /// Authentic requests that wait for the journal at once; further ones are answered 503.
     pub max_in_flight: usize,
-    /// Bytes of bodies held over all requests together.
+    /// Bytes of bodies held over all requests together, a quarter of them for small bodies alone.
     pub max_buffered: u64,
     /// The longest wait for the journal before 503; the append goes on.
     pub ack_timeout: Duration,

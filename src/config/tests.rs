@@ -398,8 +398,8 @@ fn listeners_and_limits_must_fit_together() {
     );
     assert_eq!(
         Given::text(format!("[server]\nmax_buffered = \"1 MiB\"\n{META}")).errors(),
-        "hooksink.toml: sources.m.max_body: this is more than server.max_buffered, so that the largest bodies would \
-         never fit"
+        "hooksink.toml: sources.m.max_body: this is more than three quarters of server.max_buffered, so that the \
+         largest bodies would never fit"
     );
 }
 

@@ -21,6 +21,7 @@ pub(super) struct Answer {
     pub(super) outcome: Outcome,
     detail: Option<&'static str>,
     content: Content,
+    close: bool,
 }
 
 #[derive(Debug)]
@@ -34,27 +35,39 @@ enum Content {
 impl Answer {
     /// 200 to a POST: so many of its events are new, so many the journal held already.
     pub(super) fn accepted(accepted: usize, duplicates: usize) -> Self {
-        Self { outcome: Outcome::Accepted, detail: None, content: Content::Counts { accepted, duplicates } }
+        Self::of(Outcome::Accepted, Content::Counts { accepted, duplicates })
     }
 
     /// 200 with nothing in it.
     pub(super) fn empty() -> Self {
-        Self { outcome: Outcome::Handshake, detail: None, content: Content::Empty }
+        Self::of(Outcome::Handshake, Content::Empty)
     }
 
     /// 200 with exactly these bytes, which someone else chose.
     pub(super) fn challenge(bytes: Vec<u8>) -> Self {
-        Self { outcome: Outcome::Handshake, detail: None, content: Content::Challenge(bytes) }
+        Self::of(Outcome::Handshake, Content::Challenge(bytes))
     }
 
     /// 401 with these values for `WWW-Authenticate`.
     pub(super) fn unauthorized(challenges: Vec<&'static str>) -> Self {
-        Self { outcome: Outcome::Unauthorized, detail: None, content: Content::Problem { challenges } }
+        Self::of(Outcome::Unauthorized, Content::Problem { challenges })
     }
 
     /// The same with words of its own.
     pub(super) fn saying(self, detail: &'static str) -> Self {
         Self { detail: Some(detail), ..self }
+    }
+
+    /// The same, as the last one on its connection where `close` is true.
+    pub(super) fn closing(self, close: bool) -> Self {
+        Self { close, ..self }
+    }
+
+    fn of(outcome: Outcome, content: Content) -> Self {
+        // The next try shall find another process; and what is left of a body that was not read ends the connection,
+        // which a client must know that would send its next request over it.
+        let close = matches!(outcome, Outcome::Draining | Outcome::TooLarge | Outcome::SlowBody | Outcome::BrokenBody);
+        Self { outcome, detail: None, content, close }
     }
 
     /// The answer with its `x-request-id`.
@@ -86,14 +99,11 @@ impl Answer {
         };
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        match self.outcome {
-            Outcome::MethodNotAllowed => _ = headers.insert(ALLOW, METHODS),
-            // The next try shall find another process; and what is left of a body that was not read ends the connection,
-            // which a client must know that would send its next request over it.
-            Outcome::Draining | Outcome::TooLarge | Outcome::SlowBody | Outcome::BrokenBody => {
-                headers.insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            _ => {}
+        if self.outcome == Outcome::MethodNotAllowed {
+            headers.insert(ALLOW, METHODS);
+        }
+        if self.close {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
@@ -108,7 +118,7 @@ impl Answer {
 impl From<Outcome> for Answer {
     /// The answer to a request that is not served.
     fn from(outcome: Outcome) -> Self {
-        Self { outcome, detail: None, content: Content::Problem { challenges: Vec::new() } }
+        Self::of(outcome, Content::Problem { challenges: Vec::new() })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The way of a request: what it is asked in which order, and by whom it is answered. The order is that of the table in
-//! the README: 404, 405, busy or draining 503, 413, 401, empty or unreadable 400, journal 503, 200.
+//! the README: 404, 405, busy or draining 503, 413, 401, empty or unreadable 400, busy or journal 503, 200. A body whose
+//! length is not announced is found too large only when it is read, after the 401 that needs no body.
 
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
@@ -8,10 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::HttpBody as _;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::response::Response;
 use axum::routing::any;
+use bytes::Bytes;
 use chrono::Utc;
 use futures_util::FutureExt as _;
 use http::Method;
@@ -62,7 +65,7 @@ impl Public {
             body_read_timeout: config.body_read_timeout,
             ack_timeout: config.ack_timeout,
             in_flight: Semaphore::new(config.max_in_flight.min(Semaphore::MAX_PERMITS)),
-            buffered: Budget::new(usize::try_from(config.max_buffered).unwrap_or(usize::MAX)),
+            buffered: Budget::new(usize::try_from(config.max_buffered).unwrap_or(usize::MAX), config.max_connections),
             draining: AtomicBool::new(false),
         }
     }
@@ -105,7 +108,10 @@ impl Public {
         if self.draining.load(Ordering::Relaxed) {
             return Outcome::Draining.into();
         }
-        let Ok(_slot) = self.in_flight.try_acquire() else { return Outcome::Busy.into() };
+        // The slots are taken further below, so that no stranger can hold one.
+        if self.in_flight.available_permits() == 0 {
+            return Outcome::Busy.into();
+        }
         match *request.method() {
             Method::HEAD => Answer::empty(),
             Method::GET => handshake(source.handshake(request.uri().query().unwrap_or_default())),
@@ -113,7 +119,8 @@ impl Public {
         }
     }
 
-    /// A POST: read, authenticate, split, append.
+    /// A POST: screen, read, authenticate, split, append. What strangers can hold up comes before what is bounded for all:
+    /// only an authentic request takes one of `max_in_flight`.
     async fn receive(
         &self,
         source: &Arc<dyn Source>,
@@ -126,15 +133,22 @@ impl Public {
             return Err(Outcome::Busy.into());
         }
         let (parts, body) = request.into_parts();
-        let body = body::read(body, source.max_body(), self.body_read_timeout, &self.buffered).await?;
-        log.body(body.len());
-        let received = Received {
+        if !body::may_fit(&body, source.max_body()) {
+            return Err(Outcome::TooLarge.into());
+        }
+        let mut received = Received {
             client_address: self.client_address.resolve(peer, &parts.headers),
             headers: parts.headers,
             query: parts.uri.query().unwrap_or_default().to_owned(),
-            body,
+            body: Bytes::new(),
             request_id: request_id.to_string(),
         };
+        source.screen(&received).map_err(|refusal| {
+            log.because(refusal);
+            Answer::unauthorized(source.challenges()).closing(!body.is_end_stream())
+        })?;
+        received.body = body::read(body, source.max_body(), self.body_read_timeout, &self.buffered).await?;
+        log.body(received.body.len());
         let (verified, split) = judge(source, received).await.map_err(|refusal| {
             log.because(refusal);
             Answer::unauthorized(source.challenges())
@@ -147,6 +161,7 @@ impl Public {
         };
         // The records hold their slices of the body. Nothing of the rest is needed while the journal works.
         drop(verified);
+        let Ok(_slot) = self.in_flight.try_acquire() else { return Err(Outcome::Busy.into()) };
         self.append(split.records, log).await?;
         let (accepted, duplicates) = log.counts();
         Ok(Answer::accepted(accepted, duplicates))

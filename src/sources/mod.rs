@@ -55,6 +55,9 @@ pub trait Source: Send + Sync {
     /// Answers a GET with this query string. It is not signed.
     fn handshake(&self, query: &str) -> Handshake;
 
+    /// Refuses what no body could make authentic. It does not look at the body, which need not have been read.
+    fn screen(&self, request: &Received) -> Result<(), Refusal>;
+
     /// Proves a request authentic over the bytes as received.
     fn authenticate(&self, request: Received) -> Result<Verified, Refusal>;
 

@@ -153,29 +153,18 @@ fn rows() -> Vec<Row> {
 
 #[tokio::test]
 async fn every_row_of_the_table_holds_against_the_running_binary() {
-    let server = TestServer::start(&config("max_in_flight = 1\nack_timeout = \"50ms\"", "disk_reserve = \"1 MiB\""));
+    let server = TestServer::start(&config("", "disk_reserve = \"1 MiB\""));
     for (row, request, status, rest) in rows() {
         let answer = ask(&server, &request).await;
         assert_eq!(answer.status, status, "{row}: {}", answer.text());
         assert!(rest(&answer), "{row}: {answer:?}");
     }
+}
 
-    // Busy: somebody else's request is under way.
-    let mut holder = Client::over(TcpStream::connect(server.public).await.unwrap());
-    let other = META_BODY.replace("m1", "held");
-    let request = post_messenger(&other);
-    let end = request.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
-    holder.send(&[&request[..end], b"\r\nexpect: 100-continue\r\n\r\n"].concat()).await;
-    assert_eq!(holder.answer(false).await.status, 100, "it has begun to read the body");
-    let answer = ask(&server, &plain("HEAD", "/webhooks/connect")).await;
-    let busy = ask(&server, &post_messenger(&other)).await;
-    assert_eq!((busy.status, later(&busy), answer.status), (503, true, 503), "{busy:?}");
-    assert_eq!(ask(&server, &plain("PUT", "/webhooks/messenger")).await.status, 405);
-    assert_eq!(ask(&server, &plain("HEAD", "/webhooks/nobody")).await.status, 404);
-    holder.send(&request[end + 4..]).await;
-    assert_eq!(holder.answer(true).await.status, 200);
-
-    // A journal that is slower than `ack_timeout`: somebody else has it locked. The append goes on, and its copy is one.
+/// Somebody else has the journal locked. The append goes on, and its copy is one.
+#[tokio::test]
+async fn a_journal_slower_than_ack_timeout_is_answered_503_and_the_retry_is_a_duplicate() {
+    let server = TestServer::start(&config("ack_timeout = \"50ms\"", "disk_reserve = \"1 MiB\""));
     let journal = Connection::open(server.folder().join("data/journal.db")).unwrap();
     journal.execute_batch("BEGIN IMMEDIATE").unwrap();
     let slow = META_BODY.replace("m1", "slow");
@@ -194,6 +183,40 @@ async fn every_row_of_the_table_holds_against_the_running_binary() {
     })
     .await;
     assert_eq!((answer.status, answer.text()), (200, counts));
+}
+
+#[tokio::test]
+async fn while_all_places_are_taken_the_answer_is_503() {
+    let server = TestServer::start(&config("max_in_flight = 1\nack_timeout = \"1h\"", "disk_reserve = \"1 MiB\""));
+    let connect = || async { Client::over(TcpStream::connect(server.public).await.unwrap()) };
+    // Whoever only sends takes no place, with a right signature or with none.
+    let request = post_messenger(META_BODY.replace("m1", "held"));
+    let end = request.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    let (mut sending, mut holder) = (connect().await, connect().await);
+    sending.send(&[&request[..end], b"\r\nexpect: 100-continue\r\n\r\n"].concat()).await;
+    assert_eq!(sending.answer(false).await.status, 100, "its body is waited for");
+    assert_eq!(ask(&server, &post_messenger(META_BODY)).await.status, 200);
+
+    // Somebody else has the journal locked, and so the holder waits.
+    let journal = Connection::open(server.folder().join("data/journal.db")).unwrap();
+    journal.execute_batch("BEGIN IMMEDIATE").unwrap();
+    holder.send(&post_messenger(META_BODY.replace("m1", "slow"))).await;
+    within(async { while ask(&server, &plain("HEAD", "/webhooks/connect")).await.status != 503 {} }).await;
+    for refused in [
+        ask(&server, &post_messenger(META_BODY)).await,
+        ask(&server, &post("/webhooks/messenger", &[], META_BODY)).await,
+        ask(&server, &post("/webhooks/messenger", &[], vec![b'x'; MAX_BODY + 1])).await,
+    ] {
+        assert_eq!((refused.status, later(&refused)), (503, true), "{refused:?}");
+    }
+    sending.send(&request[end + 4..]).await;
+    let refused = sending.answer(true).await;
+    assert_eq!((refused.status, later(&refused)), (503, true), "it came to the last place too late: {refused:?}");
+    assert_eq!(ask(&server, &plain("PUT", "/webhooks/messenger")).await.status, 405);
+    assert_eq!(ask(&server, &plain("HEAD", "/webhooks/nobody")).await.status, 404);
+    journal.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(holder.answer(true).await.status, 200);
+    assert_eq!(sending.ask(&request).await.text(), r#"{"accepted":1,"duplicates":1}"#);
 }
 
 #[tokio::test]

@@ -72,6 +72,10 @@ impl Source for Meta {
         handshake::answer(query, &self.verify_tokens)
     }
 
+    fn screen(&self, request: &Received) -> Result<(), Refusal> {
+        self.schemes.screen(request)
+    }
+
     fn authenticate(&self, request: Received) -> Result<Verified, Refusal> {
         self.schemes.authenticate(request)
     }

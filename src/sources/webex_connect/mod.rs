@@ -69,6 +69,10 @@ impl Source for WebexConnect {
         Handshake::Empty
     }
 
+    fn screen(&self, request: &Received) -> Result<(), Refusal> {
+        self.schemes.screen(request)
+    }
+
     fn authenticate(&self, request: Received) -> Result<Verified, Refusal> {
         self.schemes.authenticate(request)
     }

@@ -2,3 +2,4 @@
 //! fault has a file of its own, and goes through the real binary.
 
 mod kill;
+mod strangers;
