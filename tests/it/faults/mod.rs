@@ -2,4 +2,6 @@
 //! fault has a file of its own, and goes through the real binary.
 
 mod kill;
+mod overload;
 mod strangers;
+mod wrong_doors;

@@ -4,7 +4,9 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use rusqlite::{Connection, OpenFlags};
@@ -33,6 +35,9 @@ pub(crate) struct Sender {
 pub(crate) struct Load {
     acknowledged: AtomicUsize,
     refused: AtomicUsize,
+    unanswered: AtomicUsize,
+    /// How long each 200 took.
+    took: Mutex<Vec<Duration>>,
     over: AtomicBool,
 }
 
@@ -45,6 +50,18 @@ impl Load {
     /// 503s.
     pub(crate) fn refused(&self) -> usize {
         self.refused.load(Ordering::SeqCst)
+    }
+
+    /// Requests whose connection ended without an answer.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.unanswered.load(Ordering::SeqCst)
+    }
+
+    /// The time that so many of a thousand 200s took at most.
+    pub(crate) fn took(&self, of_a_thousand: usize) -> Duration {
+        let mut took = self.took.lock().expect("no panic").clone();
+        took.sort_unstable();
+        took.get((took.len() * of_a_thousand / 1000).min(took.len().saturating_sub(1))).copied().unwrap_or_default()
     }
 
     fn is_over(&self) -> bool {
@@ -84,10 +101,13 @@ impl Sender {
             && let Ok(mut wire) = Wire::connect(Ipv4Addr::LOCALHOST, to, None)
         {
             // A connection that ends says nothing of the request on it: the next one sends it again.
-            while !load.is_over()
-                && let Some(answer) = self.ask(&mut wire)
-            {
-                self.note(&answer, load);
+            while !load.is_over() {
+                let asked = Instant::now();
+                let Some(answer) = self.ask(&mut wire) else {
+                    load.unanswered.fetch_add(1, Ordering::SeqCst);
+                    break;
+                };
+                self.note(&answer, asked.elapsed(), load);
             }
         }
     }
@@ -98,11 +118,12 @@ impl Sender {
         wire.answer(false).expect("an answer, or the end of the connection")
     }
 
-    fn note(&mut self, answer: &Answer, load: &Load) {
+    fn note(&mut self, answer: &Answer, took: Duration, load: &Load) {
         match answer.status {
             200 => {
                 self.next += 1;
                 load.acknowledged.fetch_add(1, Ordering::SeqCst);
+                load.took.lock().expect("no panic").push(took);
             }
             503 => {
                 assert!(answer.head.to_lowercase().contains("\r\nretry-after: "), "{answer:?}");

@@ -168,6 +168,23 @@ impl TestServer {
         self.process.id()
     }
 
+    /// Resident memory in MiB: what it has now, and the most it ever had.
+    pub(crate) fn resident(&self) -> (u64, u64) {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it is running");
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("Linux says so");
+            line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1024
+        };
+        (field("VmRSS:"), field("VmHWM:"))
+    }
+
+    /// The value of a metric, named with its labels: `hooksink_requests_total{source="a",outcome="busy"}`.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let text = self.admin_get("/metrics").await.body;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0, |value| value.parse().expect("a number"))
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw).expect("a process has an id");
