@@ -45,6 +45,9 @@ async fn serve(args: ConfigArgs, loaded: Loaded) -> Outcome {
     // Before anything else: opening a journal may take long, and a signal that nobody listens for ends the process.
     let hang_up = listen(SignalKind::hangup())?;
     let stop = stop_on_signal()?;
+    // Nobody waits for it: that it is listened for makes a write past a limit of file sizes fail as on a full disk,
+    // where it would end the process.
+    let _file_too_large = listen(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     let app = App::build(loaded.config.clone(), Vec::new()).await?;
     let listeners = app.bind().await?;
     tokio::spawn(reload_on(hang_up, args, Arc::new(loaded), app.handle()));

@@ -14,9 +14,10 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock of the journal at this path, or tells who has it.
+    /// Takes the lock of the journal at this path, which exists, or tells who has it.
     pub(super) fn take(journal: &Path) -> Result<Self, OpenError> {
-        let path = lock_path(journal);
+        // Beside the file itself, as SQLite's log is: whoever comes through a link finds the same lock.
+        let path = lock_path(&journal.canonicalize().map_err(|error| OpenError::io(journal, &error))?);
         let mut file = files::private()
             .read(true)
             .write(true)

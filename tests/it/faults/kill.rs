@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::support::mock_target::MockTarget;
+use crate::support::runtime;
 use crate::support::senders::{SOURCE, check, check_journal, events, events_in, has_all, owed, senders, under_load};
 use crate::support::server::{TestServer, eventually};
 
@@ -52,7 +53,7 @@ fn start_and_kill(folder: &std::path::Path, after: Duration) {
 #[test]
 fn nothing_acknowledged_is_lost_doubled_or_overtaken() {
     let rounds = std::env::var("HOOKSINK_KILL_ROUNDS").map_or(20, |rounds| rounds.parse().expect("a number"));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = runtime();
     let target = runtime.block_on(MockTarget::start());
     let config = config(&target);
     let mut folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();

@@ -1,7 +1,12 @@
 //! What goes wrong around hooksink, made to go wrong: the process, the disk, the clock, its targets and its senders. Each
 //! fault has a file of its own, and goes through the real binary.
 
+mod full_disk;
 mod kill;
 mod overload;
+mod second_process;
+mod signals_under_load;
+mod sink_disk;
+mod stalled_disk;
 mod strangers;
 mod wrong_doors;

@@ -4,6 +4,8 @@ pub(crate) mod mock_target;
 pub(crate) mod senders;
 pub(crate) mod server;
 pub(crate) mod shell;
+pub(crate) mod small_disk;
+pub(crate) mod strace;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -34,6 +36,11 @@ pub(crate) fn until(what: &'static str, holds: impl FnMut() -> bool) -> impl Fut
         });
         assert!(waited.await.is_ok(), "{caller}: waited in vain: {what}");
     }
+}
+
+/// What a `MockTarget` runs on in a test that waits with its own thread.
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
 }
 
 /// The made-up event of this number, of this person or of nobody.

@@ -186,9 +186,9 @@ pub(crate) fn check(sink: &str, events: &[Value], owed: &[String]) {
 }
 
 /// Checks the journal of a server that has ended: it is sound, holds every event that was acknowledged, and none twice.
-/// What was not acknowledged may be there: `unanswered` events at most.
+/// What was not acknowledged may be there: `unanswered` events at most. How many it holds.
 #[track_caller]
-pub(crate) fn check_journal(path: &Path, owed: &[String], unanswered: usize) {
+pub(crate) fn check_journal(path: &Path, owed: &[String], unanswered: usize) -> usize {
     let journal = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).expect("a journal");
     let sound: String = journal.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("a database");
     assert_eq!(sound, "ok");
@@ -204,6 +204,7 @@ pub(crate) fn check_journal(path: &Path, owed: &[String], unanswered: usize) {
         stored.len(),
         owed.len()
     );
+    stored.len()
 }
 
 /// The id and the mid of every event that the journal holds.

@@ -1,9 +1,14 @@
 //! The real binary as a command: its arguments, its environment, its output and its status.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+use super::DEADLINE;
 
 /// A folder of its own, and the binary in it with an empty environment.
 pub(crate) struct Shell {
@@ -41,7 +46,17 @@ impl Shell {
 pub(crate) fn run_in(folder: &Path, arguments: &str, environment: &[(&str, &str)]) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hooksink"));
     command.args(arguments.split_whitespace()).current_dir(folder).env_clear().envs(environment.iter().copied());
-    Ran(command.output().unwrap())
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let id = Pid::from_child(&child);
+    let (ended, wait) = mpsc::channel();
+    thread::spawn(move || ended.send(child.wait_with_output()));
+    let output = wait.recv_timeout(DEADLINE).unwrap_or_else(|_| {
+        // It serves where it should have refused to.
+        let _ = kill_process(id, Signal::KILL);
+        panic!("`hooksink {arguments}` does not end")
+    });
+    Ran(output.unwrap())
 }
 
 pub(crate) struct Ran(Output);
