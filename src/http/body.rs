@@ -72,7 +72,9 @@ impl Counted {
             // At least doubling, so that a long body is not copied often; but no more than will be needed. Capacity is
             // taken for what was received, not for what was announced: announcing costs a stranger nothing.
             let doubled = (capacity * 2).max(LEAST_GROWTH).min(expected.max(needed));
-            let target = doubled.max(needed);
+            // What is needed may be within the share when twice as much is not.
+            let within = if needed <= self.budget.share { doubled.min(self.budget.share) } else { doubled };
+            let target = within.max(needed);
             if !self.budget.take(target - capacity, target) {
                 return false;
             }
@@ -218,8 +220,10 @@ mod tests {
             held.push(body);
         }
         assert_eq!(held.len(), 6, "three quarters of it");
-        for _ in 0..10 {
-            held.push(read(Body::from(vec![7; 2000]), 10_000, LONG, &budget).await.unwrap());
+        for number in 0..10 {
+            // Announced or not.
+            let body = if number % 2 == 0 { Body::from(vec![7; 2000]) } else { chunks(vec![vec![7; 500]; 4]) };
+            held.push(read(body, 10_000, LONG, &budget).await.unwrap());
             let beyond = read(Body::from(vec![7; 2001]), 10_000, LONG, &budget).await;
             assert_eq!(beyond, Err(Outcome::Busy), "more than its share");
         }

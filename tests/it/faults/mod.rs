@@ -1,7 +1,9 @@
 //! What goes wrong around hooksink, made to go wrong: the process, the disk, the clock, its targets and its senders. Each
 //! fault has a file of its own, and goes through the real binary.
 
+mod clients;
 mod full_disk;
+mod idle;
 mod kill;
 mod overload;
 mod second_process;
