@@ -13,16 +13,24 @@
 //! Machines are noisy: the servers take turns in short rounds, a ratio is that of one round, and what is printed is the
 //! median over the rounds. The CPU time that a server needs for a request is the steadiest of all figures.
 
+mod backlog;
 mod client;
+mod delivery;
 mod disk;
+mod fill;
+mod history;
+mod latency;
 mod payload;
 mod process;
 mod rates;
+mod retention;
 mod servers;
+mod summary;
 mod table;
 
 use std::error::Error;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -30,6 +38,7 @@ use tokio::runtime;
 
 use self::payload::Payload;
 use self::rates::Kind;
+use self::summary::Summary;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -38,7 +47,7 @@ struct Arguments {
     #[command(subcommand)]
     role: Option<Role>,
     /// What to measure.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Scenario::Rates])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Scenario::ALL)]
     scenario: Vec<Scenario>,
     /// Servers that take turns in `rates`.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Kind::ALL)]
@@ -55,6 +64,18 @@ struct Arguments {
     /// Rounds, in each of which every server has its turn.
     #[arg(long, default_value_t = 5)]
     rounds: u32,
+    /// Events to deliver in `delivery`.
+    #[arg(long, default_value_t = 30_000)]
+    events: u64,
+    /// Events in the journal in `history`: 10,000,000 for the figure of the README.
+    #[arg(long, default_value_t = 50_000)]
+    history: u64,
+    /// Old events to remove in `retention`: 1,000,000 for the figure of the README.
+    #[arg(long, default_value_t = 50_000)]
+    old: u64,
+    /// Events that a sink is owed in `backlog`: 1,000,000 for the figure of the README.
+    #[arg(long, default_value_t = 50_000)]
+    backlog: u64,
     /// Waits for Enter when the servers run, before the first request and after the last.
     #[arg(long)]
     wait: bool,
@@ -63,39 +84,74 @@ struct Arguments {
     bench: bool,
 }
 
+/// What is measured.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Scenario {
     /// Requests and events a second, latencies and CPU time beside the bare handler.
     Rates,
+    /// Latencies while retention removes what comes in.
+    Latency,
+    /// Single-event delivery over HTTP.
+    Delivery,
+    /// A journal with a long history beside an empty one.
+    History,
+    /// The removal of many old events.
+    Retention,
+    /// Memory with a sink that is down.
+    Backlog,
+}
+
+impl Scenario {
+    const ALL: [Self; 6] = [Self::Rates, Self::Latency, Self::Delivery, Self::History, Self::Retention, Self::Backlog];
 }
 
 /// What this program is when it is started by itself.
 #[derive(Subcommand)]
 enum Role {
     /// The bare handler.
-    Bare,
+    Bare { listen: SocketAddr },
     /// The client.
     Client { to: SocketAddr, payload: Payload, connections: usize, seconds: u64, run: u64 },
+    /// The HTTP client of sinks, without hooksink.
+    Post { lines: PathBuf, target: SocketAddr, concurrency: usize },
+    /// Who fills journals.
+    Fill { events: u64, age_seconds: u64 },
 }
 
 fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
     match arguments.role {
         None => report(&arguments),
-        Some(Role::Bare) => runtime::Runtime::new()?.block_on(servers::bare()),
+        Some(Role::Bare { listen }) => runtime::Runtime::new()?.block_on(servers::bare(listen)),
         Some(Role::Client { to, payload, connections, seconds, run }) => {
             let one_thread = runtime::Builder::new_current_thread().enable_all().build()?;
             one_thread.block_on(client::run(to, payload, connections, Duration::from_secs(seconds), run))
+        }
+        Some(Role::Post { ref lines, target, concurrency }) => {
+            // As many threads as hooksink has.
+            let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            runtime.block_on(delivery::post(lines, target, concurrency))
+        }
+        Some(Role::Fill { events, age_seconds }) => {
+            runtime::Runtime::new()?.block_on(fill::run(events, Duration::from_secs(age_seconds)))
         }
     }
 }
 
 fn report(arguments: &Arguments) -> Result<(), Failure> {
     println!("{} cores", std::thread::available_parallelism()?);
+    let mut summary = Summary::default();
     for scenario in &arguments.scenario {
-        match scenario {
-            Scenario::Rates => rates::run(arguments)?,
-        }
+        let run = match scenario {
+            Scenario::Rates => rates::run,
+            Scenario::Latency => latency::run,
+            Scenario::Delivery => delivery::run,
+            Scenario::History => history::run,
+            Scenario::Retention => retention::run,
+            Scenario::Backlog => backlog::run,
+        };
+        run(arguments, &mut summary)?;
     }
+    summary.print();
     Ok(())
 }

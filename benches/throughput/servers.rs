@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::routing::post;
 
@@ -19,13 +20,35 @@ use crate::process;
 /// How long a server may take to start, and a sink to drain.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// The bare handler in a process of its own, which ends when this is dropped; what sinks deliver to.
+pub(crate) struct Target {
+    pub(crate) address: SocketAddr,
+    process: Running,
+}
+
+impl Target {
+    /// Starts it, and waits until it listens.
+    pub(crate) fn start(address: SocketAddr) -> Result<Self, Failure> {
+        let mut process = Command::new(std::env::current_exe()?)
+            .args(["bare", &address.to_string()])
+            .stdout(Stdio::piped())
+            .stdin(Stdio::null())
+            .spawn()?;
+        let stdout = process.stdout.take().ok_or("no stdout")?;
+        let process = Running(process);
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        Ok(Self { address: line.trim().parse()?, process })
+    }
+}
+
 /// A server of its own process, which ends when this is dropped.
 pub(crate) struct Server {
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
     /// hooksink's.
     admin: Option<SocketAddr>,
-    process: Child,
+    process: Running,
     /// From its start until it answered.
     pub(crate) ready_after: Duration,
 }
@@ -34,12 +57,9 @@ impl Server {
     /// The bare handler.
     pub(crate) fn bare() -> Result<Self, Failure> {
         let began = Instant::now();
-        let mut process =
-            Command::new(std::env::current_exe()?).arg("bare").stdout(Stdio::piped()).stdin(Stdio::null()).spawn()?;
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().ok_or("no stdout")?).read_line(&mut line)?;
+        let Target { address, process } = Target::start(free_address()?)?;
         let name = "bare axum handler".to_owned();
-        Ok(Self { name, address: line.trim().parse()?, admin: None, process, ready_after: began.elapsed() })
+        Ok(Self { name, address, admin: None, process, ready_after: began.elapsed() })
     }
 
     /// The real program, with its journal in this folder, which may hold one already. `settings` are sinks and what
@@ -59,16 +79,16 @@ impl Server {
         );
         fs::write(&config, text)?;
         let began = Instant::now();
-        let mut process = Command::new(env!("CARGO_BIN_EXE_hooksink"))
+        let process = Command::new(env!("CARGO_BIN_EXE_hooksink"))
             .args(["serve", "--config", "hooksink.toml"])
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
+        let mut process = Running(process);
         while !matches!(get(admin, "/readyz"), Ok((200, _))) {
-            if process.try_wait()?.is_some() || began.elapsed() > PATIENCE {
-                process.kill()?;
+            if process.0.try_wait()?.is_some() || began.elapsed() > PATIENCE {
                 return Err(format!("hooksink did not start; see `hooksink check` in {}", folder.display()).into());
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -79,7 +99,7 @@ impl Server {
 
     /// The id of its process.
     pub(crate) fn id(&self) -> u32 {
-        self.process.id()
+        self.process.0.id()
     }
 
     /// Whether it is hooksink.
@@ -105,17 +125,29 @@ impl Server {
         }
     }
 
+    /// Events that the journal holds.
+    pub(crate) fn held(&self) -> Result<u64, Failure> {
+        Ok(self.ask("/api/v1/status")?["events"].as_u64().ok_or("no number of events")?)
+    }
+
     /// Events that sinks are still owed, of the one that is owed most.
     pub(crate) fn lag(&self) -> Result<u64, Failure> {
-        if self.admin.is_none() {
-            return Ok(0);
-        }
+        if self.admin.is_none() { Ok(0) } else { self.lag_where(|_| true) }
+    }
+
+    /// Events that this sink is still owed.
+    pub(crate) fn lag_of(&self, sink: &str) -> Result<u64, Failure> {
+        self.lag_where(|name| name == sink)
+    }
+
+    fn lag_where(&self, meant: impl Fn(&str) -> bool) -> Result<u64, Failure> {
         let sinks = self.ask("/api/v1/sinks")?;
         let sinks = sinks.as_array().ok_or("no list of sinks")?;
         if sinks.iter().any(|sink| sink["dead_letters"].as_u64() != Some(0)) {
             return Err("a sink has dead letters".into());
         }
-        Ok(sinks.iter().filter_map(|sink| sink["lag_events"].as_u64()).max().unwrap_or(0))
+        let meant = sinks.iter().filter(|sink| sink["sink"].as_str().is_some_and(&meant));
+        Ok(meant.filter_map(|sink| sink["lag_events"].as_u64()).max().ok_or("no such sink")?)
     }
 
     /// Waits until sinks are owed nothing.
@@ -131,15 +163,19 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+/// A process that is killed when this is dropped.
+struct Running(Child);
+
+impl Drop for Running {
     fn drop(&mut self) {
         // Already gone is as good.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
-fn free_address() -> Result<SocketAddr, Failure> {
+/// An address that was free a moment ago.
+pub(crate) fn free_address() -> Result<SocketAddr, Failure> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
@@ -155,17 +191,19 @@ fn get(address: SocketAddr, path: &str) -> Result<(u16, Vec<u8>), Failure> {
     Ok((status.ok_or("no status")?, answer.split_off(end + 4)))
 }
 
-/// A new folder for a server.
+/// The folder for a server of this name.
 pub(crate) fn folder(parent: &Path, name: &str) -> PathBuf {
     parent.join(name.replace([' ', ','], "-"))
 }
 
 /// The bare handler's own process: it reads the body and answers 200.
-pub(crate) async fn bare() -> Result<(), Failure> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+pub(crate) async fn bare(address: SocketAddr) -> Result<(), Failure> {
+    let listener = tokio::net::TcpListener::bind(address).await?;
     println!("{}", listener.local_addr()?);
     let answer = |body: Bytes| async move { if body.is_empty() { StatusCode::BAD_REQUEST } else { StatusCode::OK } };
     let [echo, delivery] = [Payload::Echo, Payload::Delivery].map(Payload::path);
-    axum::serve(listener, Router::new().route(echo, post(answer)).route(delivery, post(answer))).await?;
+    let routes = Router::new().route(echo, post(answer)).route(delivery, post(answer)).route("/in", post(answer));
+    // Batches of a sink are larger than what axum takes by default.
+    axum::serve(listener, routes.layer(DefaultBodyLimit::disable())).await?;
     Ok(())
 }
