@@ -167,6 +167,29 @@ async fn copies_are_found_in_older_segments() {
     assert_eq!(journal.status().events, 10);
 }
 
+/// Ids gather in memory, move to the tables of their segments, and are read back at start.
+#[tokio::test]
+async fn copies_are_found_wherever_their_ids_stand() {
+    let folder = TempDir::new().unwrap();
+    let config = JournalConfig { segment_events: 160, ..config(folder.path()) };
+    for start in 0..3 {
+        let journal = open(&config);
+        for n in 0..start * 100 {
+            assert_eq!(journal.append(vec![record(n)]).await.unwrap(), [Appended::Duplicate], "{n} of {start}");
+        }
+        for n in start * 100..(start + 1) * 100 {
+            assert_eq!(journal.append(vec![record(n)]).await.unwrap(), [Appended::Stored], "{n} of {start}");
+        }
+        journal.close().await;
+    }
+    let conn = rusqlite::Connection::open(&config.path).unwrap();
+    let rows =
+        |table| -> u64 { conn.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap() };
+    assert_eq!((rows("events_1"), rows("events_2")), (160, 140));
+    // Most ids have moved, and the newest have not.
+    assert!(rows("ids_1") == 160 && (100..140).contains(&rows("ids_2")), "{} and {}", rows("ids_1"), rows("ids_2"));
+}
+
 #[tokio::test]
 async fn the_place_of_a_sink_survives_and_stops_before_what_has_no_outcome() {
     let folder = TempDir::new().unwrap();
