@@ -136,14 +136,13 @@ impl Writer {
 
     /// Runs `work` in a transaction; places that moved ride on it. When it fails, nothing of it remains.
     pub(super) fn transact<T>(&mut self, work: impl FnOnce(&mut Self) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
-        let mark = self.log.mark();
+        let log = self.log.clone();
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let done = work(self).and_then(|value| Ok((value, sinks::save(&self.conn, &self.shared.sinks)?)));
         let failed = match done {
             Ok((value, saving)) => match self.conn.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])) {
                 Ok(_) => {
                     saving.committed(&self.shared.sinks);
-                    self.log.committed();
                     self.measure();
                     return Ok(value);
                 }
@@ -154,7 +153,7 @@ impl Writer {
             },
             Err(error) => error,
         };
-        self.log.rolled_back(&mark);
+        self.log = log;
         // Some failures have rolled back on their own already.
         if !self.conn.is_autocommit()
             && let Err(error) = self.conn.execute_batch("ROLLBACK")
@@ -235,12 +234,11 @@ impl Writer {
         for settlement in settlements {
             let _ = settlement.reply.send(Ok(()));
         }
-        if self.log.is_segment_full() {
-            match self.transact(|writer| writer.log.begin_segment(&writer.conn)) {
-                Ok(()) => self.log.segment_begun(),
-                // The old one serves until it works.
-                Err(error) => tracing::warn!(%error, "the journal could not begin a new segment"),
-            }
+        if self.log.is_segment_full(self.shared.config.segment_events)
+            && let Err(error) = self.transact(|writer| writer.log.begin_segment(&writer.conn))
+        {
+            // The old one serves until it works.
+            tracing::warn!(%error, "the journal could not begin a new segment");
         }
     }
 
