@@ -14,21 +14,42 @@
 //! ```
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use sha2::{Digest, Sha256};
+use hmac::{Hmac, KeyInit as _};
+use sha2::{Digest, Sha256, Sha512};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 /// One secret value. It is wiped from memory when dropped.
 #[derive(Clone)]
-pub struct Secret(Arc<Zeroizing<Vec<u8>>>);
+pub struct Secret(Arc<Value>);
+
+struct Value {
+    bytes: Zeroizing<Vec<u8>>,
+    /// MACs that have taken the key in, which is half the work on a short message. `sha2` wipes them too.
+    sha256: OnceLock<Hmac<Sha256>>,
+    sha512: OnceLock<Hmac<Sha512>>,
+}
 
 impl Secret {
     /// A secret of these bytes.
     pub fn new(value: impl Into<Vec<u8>>) -> Self {
-        Self(Arc::new(Zeroizing::new(value.into())))
+        let bytes = Zeroizing::new(value.into());
+        Self(Arc::new(Value { bytes, sha256: OnceLock::new(), sha512: OnceLock::new() }))
+    }
+
+    /// HMAC-SHA-256 under this key, before the first byte.
+    pub fn hmac_sha256(&self) -> Hmac<Sha256> {
+        let keyed = || Hmac::new_from_slice(self.expose()).expect("HMAC takes keys of any length (RFC 2104)");
+        self.0.sha256.get_or_init(keyed).clone()
+    }
+
+    /// HMAC-SHA-512 under this key, before the first byte.
+    pub fn hmac_sha512(&self) -> Hmac<Sha512> {
+        let keyed = || Hmac::new_from_slice(self.expose()).expect("HMAC takes keys of any length (RFC 2104)");
+        self.0.sha512.get_or_init(keyed).clone()
     }
 
     /// Whether `candidate` is this secret, in a time that depends on neither's content nor on where they differ.
@@ -39,12 +60,12 @@ impl Secret {
 
     /// The bytes, for keying a MAC or writing a credential to a peer; never for comparison or output.
     pub fn expose(&self) -> &[u8] {
-        &self.0
+        &self.0.bytes
     }
 
     /// Whether there are no bytes in it, which no configuration accepts.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.bytes.is_empty()
     }
 }
 

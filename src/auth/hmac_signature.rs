@@ -1,11 +1,9 @@
 //! HMAC of the body: `x-hub-signature-256` of Meta, `x-hub-signature` of Webex Connect. Neither sender signs a time or
 //! nonce: de-duplication is the protection against replay.
 
-use hmac::digest::block_api::EagerHash;
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::{HeaderName, HeaderValue};
 use sha1::Sha1;
-use sha2::{Sha256, Sha512};
 
 use super::{Prove, Received, Refusal, single};
 use crate::event::{Proof, Scheme};
@@ -59,29 +57,23 @@ impl Algorithm {
     /// Whether `digest` is the HMAC of `body` under `secret`, in constant time.
     fn verify(self, secret: &Secret, body: &[u8], digest: &[u8]) -> bool {
         match self {
-            Self::Sha256 => mac::<Sha256>(secret, body).verify_slice(digest).is_ok(),
-            Self::Sha512 => mac::<Sha512>(secret, body).verify_slice(digest).is_ok(),
-            Self::Sha1 => mac::<Sha1>(secret, body).verify_slice(digest).is_ok(),
+            Self::Sha256 => secret.hmac_sha256().chain_update(body).verify_slice(digest).is_ok(),
+            Self::Sha512 => secret.hmac_sha512().chain_update(body).verify_slice(digest).is_ok(),
+            Self::Sha1 => hmac_sha1(secret).chain_update(body).verify_slice(digest).is_ok(),
         }
     }
 }
 
-fn mac<D: EagerHash>(secret: &Secret, body: &[u8]) -> Hmac<D>
-where
-    Hmac<D>: KeyInit + Mac,
-{
-    // HMAC takes keys of any length (RFC 2104), so that this cannot fail.
-    let mut mac = <Hmac<D> as KeyInit>::new_from_slice(secret.expose()).expect("HMAC takes keys of any length");
-    mac.update(body);
-    mac
+fn hmac_sha1(secret: &Secret) -> Hmac<Sha1> {
+    Hmac::new_from_slice(secret.expose()).expect("HMAC takes keys of any length (RFC 2104)")
 }
 
 /// The signature of a body, as senders write it: `sha256=` and lower-case hex.
 pub fn sign(algorithm: Algorithm, secret: &Secret, body: &[u8]) -> String {
     let digest = match algorithm {
-        Algorithm::Sha256 => hex::encode(mac::<Sha256>(secret, body).finalize().into_bytes()),
-        Algorithm::Sha512 => hex::encode(mac::<Sha512>(secret, body).finalize().into_bytes()),
-        Algorithm::Sha1 => hex::encode(mac::<Sha1>(secret, body).finalize().into_bytes()),
+        Algorithm::Sha256 => hex::encode(secret.hmac_sha256().chain_update(body).finalize().into_bytes()),
+        Algorithm::Sha512 => hex::encode(secret.hmac_sha512().chain_update(body).finalize().into_bytes()),
+        Algorithm::Sha1 => hex::encode(hmac_sha1(secret).chain_update(body).finalize().into_bytes()),
     };
     format!("{}={digest}", algorithm.as_str())
 }
@@ -102,9 +94,15 @@ pub enum SignatureRules {
 impl SignatureRules {
     /// The header that carries a signature made with `algorithm`.
     pub fn header(self, algorithm: Algorithm) -> HeaderName {
+        self.name(algorithm).clone()
+    }
+
+    fn name(self, algorithm: Algorithm) -> &'static HeaderName {
+        static X_HUB_SIGNATURE_256: HeaderName = HeaderName::from_static("x-hub-signature-256");
+        static X_HUB_SIGNATURE: HeaderName = HeaderName::from_static("x-hub-signature");
         match (self, algorithm) {
-            (Self::Meta, Algorithm::Sha256) => HeaderName::from_static("x-hub-signature-256"),
-            _ => HeaderName::from_static("x-hub-signature"),
+            (Self::Meta, Algorithm::Sha256) => &X_HUB_SIGNATURE_256,
+            _ => &X_HUB_SIGNATURE,
         }
     }
 
@@ -112,15 +110,15 @@ impl SignatureRules {
     fn presented(self, request: &Received, allow_sha1: bool) -> Result<Presented, Refusal> {
         match self {
             Self::Meta => {
-                let strong = self.header(Algorithm::Sha256);
-                let algorithm = if allow_sha1 && !request.headers.contains_key(&strong) {
+                let strong = self.name(Algorithm::Sha256);
+                let algorithm = if allow_sha1 && !request.headers.contains_key(strong) {
                     Algorithm::Sha1
                 } else {
                     Algorithm::Sha256
                 };
                 let scheme = algorithm.scheme();
                 let value =
-                    single(&request.headers, &self.header(algorithm), scheme).map_err(|refusal| match refusal {
+                    single(&request.headers, self.name(algorithm), scheme).map_err(|refusal| match refusal {
                         // With neither header there, it is the better one that is missing.
                         Refusal::Missing(_) => Refusal::Missing(Scheme::HmacSha256),
                         other => other,
@@ -128,7 +126,7 @@ impl SignatureRules {
                 Presented::strict(algorithm, value).ok_or(Refusal::Malformed(scheme))
             }
             Self::WebexConnect => {
-                let value = single(&request.headers, &self.header(Algorithm::Sha256), Scheme::HmacSha256)?;
+                let value = single(&request.headers, self.name(Algorithm::Sha256), Scheme::HmacSha256)?;
                 let presented = Presented::lenient(value).ok_or(Refusal::Malformed(Scheme::HmacSha256))?;
                 if presented.algorithm == Algorithm::Sha1 && !allow_sha1 {
                     return Err(Refusal::NotAllowed(Scheme::HmacSha1));

@@ -31,6 +31,9 @@ pub use hmac_signature::SignatureRules;
 /// no signature covers it.
 const EVIDENCE_CHARS: usize = 256;
 
+/// What Webex Connect sends and does not document.
+static WX_GTRID: HeaderName = HeaderName::from_static("x-wx-gtrid");
+
 /// A request as it came, before anything is known of it.
 pub struct Received {
     /// The headers.
@@ -170,7 +173,7 @@ impl Schemes {
             content_type: evidence(&headers, &CONTENT_TYPE),
             content_encoding: evidence(&headers, &CONTENT_ENCODING),
             user_agent: evidence(&headers, &USER_AGENT),
-            wx_gtrid: evidence(&headers, &HeaderName::from_static("x-wx-gtrid")),
+            wx_gtrid: evidence(&headers, &WX_GTRID),
         };
         Ok(Verified { body, arrival: Arc::new(arrival) })
     }
@@ -184,6 +187,9 @@ impl Schemes {
 /// The first value of a header as text, within [`EVIDENCE_CHARS`]; what is not UTF-8 is shown as U+FFFD.
 fn evidence(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let value = headers.get(name)?.as_bytes();
+    if value.len() <= EVIDENCE_CHARS && value.is_ascii() {
+        return str::from_utf8(value).ok().filter(|text| !text.is_empty()).map(str::to_owned);
+    }
     // A character has at most four bytes, so that a huge value is not decoded whole.
     let start = &value[..value.len().min(4 * EVIDENCE_CHARS)];
     let text: String = String::from_utf8_lossy(start).chars().take(EVIDENCE_CHARS).collect();

@@ -29,7 +29,7 @@ pub fn rfc3339(time: DateTime<Utc>) -> String {
 
 /// The members of an event in JSON, to be looked at. Of what is deep or large inside, only the text is built.
 pub(crate) fn members(json: &[u8]) -> Option<Map<String, Value>> {
-    lenient::object(str::from_utf8(json).ok()?)
+    lenient::map(str::from_utf8(json).ok()?)
 }
 
 #[derive(Serialize)]

@@ -1,18 +1,28 @@
-//! JSON as bytes: what must be done to a body before and after serde_json sees it.
+//! JSON as bytes: read once from front to back, in slices or as a tree, and what must be done to it before and after.
 
 mod compact;
 mod repair;
 mod scan;
+mod tree;
 
 use serde_json::value::RawValue;
 
 pub use compact::compact;
-pub use repair::repair;
-pub use scan::{each_field, each_item, scalar};
+pub use repair::{mended, repair};
+pub use scan::{Scanner, Type, each_field, each_item, scalar};
+pub use tree::{Json, Members, NoTree, each_once};
+
+/// The text is no JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this is no JSON")]
+pub struct NotJson;
 
 /// Whether these bytes are one JSON text (RFC 8259), however deeply nested and whatever its escapes stand for.
 pub fn is_json(bytes: &[u8]) -> bool {
-    serde_json::from_slice::<&RawValue>(bytes).is_ok()
+    str::from_utf8(bytes).is_ok_and(|text| {
+        let mut scanner = Scanner::new(text);
+        scanner.value().is_some() && scanner.is_at_end()
+    })
 }
 
 /// JSON to be written as it is, white space outside strings taken out; none if it is not JSON. However deeply nested.

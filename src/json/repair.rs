@@ -7,7 +7,7 @@ use std::borrow::Cow;
 pub fn repair(json: &[u8]) -> Cow<'_, [u8]> {
     let mut out = Cow::Borrowed(json);
     let mut at = 0;
-    while let Some(found) = json[at..].iter().position(|&b| b == b'\\') {
+    while let Some(found) = memchr::memchr(b'\\', &json[at..]) {
         let escape = at + found;
         match unit(json, escape) {
             // A pair is two units that belong together.
@@ -23,6 +23,15 @@ pub fn repair(json: &[u8]) -> Cow<'_, [u8]> {
         }
     }
     out
+}
+
+/// The same for text.
+pub fn mended(json: &str) -> Cow<'_, str> {
+    match repair(json.as_bytes()) {
+        Cow::Borrowed(_) => Cow::Borrowed(json),
+        // Only ASCII has been replaced by ASCII.
+        Cow::Owned(bytes) => String::from_utf8(bytes).map_or(Cow::Borrowed(json), Cow::Owned),
+    }
 }
 
 /// The UTF-16 unit that `\uXXXX` at this offset stands for.

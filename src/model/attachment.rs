@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
 
-use super::{Extra, Fields, scalar_text};
+use super::{Extra, Fields};
+use crate::json::Json;
 
 /// A file, place, link or template that belongs to a message.
 ///
@@ -172,11 +172,11 @@ impl AttachmentType {
 
 impl Attachment {
     /// The attachment that this JSON describes. Total: what does not fit stays in `extra` or `payload_text`.
-    pub fn from_json(json: Value) -> Self {
+    pub fn from_json(json: Json<'_>) -> Self {
         let mut fields = match fields_of(json) {
             Ok(fields) => fields,
             Err(other) => {
-                let payload_text = scalar_text(&other);
+                let payload_text = other.scalar().map(str::to_owned);
                 let extra = if payload_text.is_some() { Extra::new() } else { only(other) };
                 return Self { payload_text, extra, ..Self::default() };
             }
@@ -208,7 +208,7 @@ impl Attachment {
     }
 
     /// Takes what is known out of `payload`; the rest goes back.
-    fn take_payload(&mut self, mut payload: Fields, fields: &mut Fields) {
+    fn take_payload<'a>(&mut self, mut payload: Fields<'a>, fields: &mut Fields<'a>) {
         self.take_products(&mut payload);
         if payload.has("template_type") || (self.kind == AttachmentType::Template && !payload.is_empty()) {
             self.template = Some(Template::from_fields(payload));
@@ -223,7 +223,7 @@ impl Attachment {
     }
 
     /// `payload.product.elements` has no `template_type`; Meta calls the attachment a template all the same.
-    fn take_products(&mut self, payload: &mut Fields) {
+    fn take_products(&mut self, payload: &mut Fields<'_>) {
         let Some(mut product) = payload.object("product") else { return };
         if let Some(elements) = product.array("elements") {
             self.kind = AttachmentType::Product;
@@ -239,7 +239,7 @@ impl Attachment {
 }
 
 impl Template {
-    fn from_fields(mut fields: Fields) -> Self {
+    fn from_fields(mut fields: Fields<'_>) -> Self {
         Self {
             template_type: fields.text("template_type"),
             text: fields.text("text"),
@@ -251,7 +251,7 @@ impl Template {
 }
 
 impl TemplateElement {
-    fn from_json(json: Value) -> Self {
+    fn from_json(json: Json<'_>) -> Self {
         match fields_of(json) {
             Ok(mut fields) => Self {
                 title: fields.text("title"),
@@ -269,7 +269,7 @@ impl TemplateElement {
 }
 
 impl Button {
-    fn from_json(json: Value) -> Self {
+    fn from_json(json: Json<'_>) -> Self {
         match fields_of(json) {
             Ok(mut fields) => Self {
                 kind: fields.text("type"),
@@ -284,7 +284,7 @@ impl Button {
 }
 
 impl Product {
-    fn from_json(json: Value) -> Self {
+    fn from_json(json: Json<'_>) -> Self {
         match fields_of(json) {
             Ok(mut fields) => Self {
                 id: fields.text("id"),
@@ -299,28 +299,28 @@ impl Product {
     }
 }
 
-fn fields_of(json: Value) -> Result<Fields, Value> {
+fn fields_of(json: Json<'_>) -> Result<Fields<'_>, Json<'_>> {
     match json {
-        Value::Object(object) => Ok(Fields::new(object)),
+        Json::Object(object) => Ok(Fields::new(object)),
         other => Err(other),
     }
 }
 
 /// What stands where an object was expected.
-fn only(value: Value) -> Extra {
-    if value.is_null() { Extra::new() } else { Extra::from_iter([("value".to_owned(), value)]) }
+fn only(value: Json<'_>) -> Extra {
+    if value.is_null() { Extra::new() } else { Extra::from_iter([("value".to_owned(), value.into())]) }
 }
 
 /// Fills an empty place from the first of these fields; a second value that says something else stays where it is.
-fn take(place: &mut Option<String>, fields: &mut Fields, names: &[&str]) {
+fn take(place: &mut Option<String>, fields: &mut Fields<'_>, names: &[&str]) {
     match place {
         None => *place = fields.first_text(names),
         Some(text) => {
             for name in names {
                 if let Some(value) = fields.value(name)
                     && !value.is_null()
-                    && value.as_str() != Some("")
-                    && scalar_text(&value).as_ref() != Some(text)
+                    && value != Json::Text("".into())
+                    && value.scalar() != Some(text)
                 {
                     fields.put(name, value);
                 }
@@ -329,11 +329,11 @@ fn take(place: &mut Option<String>, fields: &mut Fields, names: &[&str]) {
     }
 }
 
-fn list<T>(fields: &mut Fields, name: &str, from_json: impl Fn(Value) -> T) -> Vec<T> {
+fn list<T>(fields: &mut Fields<'_>, name: &str, from_json: impl Fn(Json<'_>) -> T) -> Vec<T> {
     fields.array(name).unwrap_or_default().into_iter().map(from_json).collect()
 }
 
-fn coordinates(fields: &mut Fields) -> Option<Coordinates> {
+fn coordinates(fields: &mut Fields<'_>) -> Option<Coordinates> {
     let mut place = fields.object("coordinates")?;
     let found = match (number(&place, &["lat", "latitude"]), number(&place, &["long", "longitude", "lng"])) {
         (Some((lat_name, lat)), Some((long_name, long))) => {
@@ -348,9 +348,9 @@ fn coordinates(fields: &mut Fields) -> Option<Coordinates> {
     found
 }
 
-fn number<'a>(fields: &Fields, names: &[&'a str]) -> Option<(&'a str, f64)> {
+fn number<'a>(fields: &Fields<'_>, names: &[&'a str]) -> Option<(&'a str, f64)> {
     names.iter().find_map(|name| {
-        let number: f64 = scalar_text(fields.peek(name)?)?.parse().ok()?;
+        let number: f64 = fields.peek(name)?.scalar()?.parse().ok()?;
         number.is_finite().then_some((*name, number))
     })
 }
@@ -371,11 +371,14 @@ crate::model::veil::veiled!(Attachment, Coordinates, Template, TemplateElement, 
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
+    use crate::json::Scanner;
 
     /// What differs from an attachment in which nothing stands.
     fn decoded(json: &str) -> String {
-        let attachment = Attachment::from_json(serde_json::from_str(json).unwrap());
+        let attachment = Attachment::from_json(Json::read(&mut Scanner::new(json), &mut 1000).ok().unwrap());
         let mut shown = serde_json::to_value(attachment).unwrap();
         strip(&mut shown);
         shown.to_string().replace('"', "'")

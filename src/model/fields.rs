@@ -1,17 +1,21 @@
 //! Taking fields out of an object one by one; what is left is `extra`.
 
-use serde_json::{Map, Value};
-
-use super::{Extra, scalar_text};
+use super::Extra;
+use crate::json::{Json, Members};
 
 /// An object whose known fields are taken out. A field of an unexpected type is left in, so that nothing is lost.
 #[derive(Default)]
-pub struct Fields(Map<String, Value>);
+pub struct Fields<'a>(Members<'a>);
 
-impl Fields {
+impl<'a> Fields<'a> {
     /// The fields of this object.
-    pub fn new(object: Map<String, Value>) -> Self {
+    pub fn new(object: Members<'a>) -> Self {
         Self(object)
+    }
+
+    /// Where a field stands. Objects are small, so that looking is faster than a map would be.
+    fn position(&self, name: &str) -> Option<usize> {
+        self.0.iter().position(|(field, _)| field == name)
     }
 
     /// Whether no field is left.
@@ -21,32 +25,32 @@ impl Fields {
 
     /// Whether there is a field of this name, null or not.
     pub fn has(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+        self.position(name).is_some()
     }
 
     /// A look at a field, which stays in.
-    pub fn peek(&self, name: &str) -> Option<&Value> {
-        self.0.get(name)
+    pub fn peek(&self, name: &str) -> Option<&Json<'a>> {
+        self.0.iter().find(|(field, _)| field == name).map(|(_, value)| value)
     }
 
     /// A scalar as text; ids come out digit for digit. An empty string is none.
     pub fn text(&mut self, name: &str) -> Option<String> {
-        let value = self.0.get(name)?;
-        let text = scalar_text(value);
-        if text.is_some() || matches!(value, Value::Null | Value::String(_)) {
-            self.0.shift_remove(name);
+        let at = self.position(name)?;
+        match &self.0[at].1 {
+            Json::List(_) | Json::Object(_) => None,
+            _ => self.0.remove(at).1.into_scalar(),
         }
-        text
     }
 
     /// The text of the first of these fields that has one. Of the others those that say the same or nothing go too.
     pub fn first_text(&mut self, names: &[&str]) -> Option<String> {
         let mut first: Option<String> = None;
         for name in names {
-            match (&first, self.0.get(*name).map(scalar_text)) {
-                (None, Some(_)) => first = self.text(name),
-                (Some(text), Some(Some(other))) if *text == other => _ = self.0.shift_remove(*name),
-                (Some(_), Some(None)) => _ = self.text(name),
+            let Some(at) = self.position(name) else { continue };
+            match (&first, self.0[at].1.scalar()) {
+                (None, _) => first = self.text(name),
+                (Some(text), Some(other)) if text == other => _ = self.0.remove(at),
+                (Some(_), None) => _ = self.text(name),
                 _ => {}
             }
         }
@@ -55,93 +59,100 @@ impl Fields {
 
     /// A boolean, also one sent as text ("true") or as 0 or 1.
     pub fn truth(&mut self, name: &str) -> Option<bool> {
-        let truth = match self.0.get(name)? {
-            Value::Bool(truth) => *truth,
-            other => match scalar_text(other)?.as_str() {
-                "true" | "True" | "TRUE" | "1" => true,
-                "false" | "False" | "FALSE" | "0" => false,
-                _ => return None,
-            },
+        let at = self.position(name)?;
+        let truth = match self.0[at].1.scalar()? {
+            "true" | "True" | "TRUE" | "1" => true,
+            "false" | "False" | "FALSE" | "0" => false,
+            _ => return None,
         };
-        self.0.shift_remove(name);
+        self.0.remove(at);
         Some(truth)
     }
 
     /// A whole number, also one sent as text.
     pub fn integer(&mut self, name: &str) -> Option<i64> {
-        let integer = scalar_text(self.0.get(name)?)?.parse().ok()?;
-        self.0.shift_remove(name);
+        let integer = self.peek(name)?.scalar()?.parse().ok()?;
+        self.value(name);
         Some(integer)
     }
 
     /// A finite number, also one sent as text.
     pub fn number(&mut self, name: &str) -> Option<f64> {
-        let number: f64 = scalar_text(self.0.get(name)?)?.parse().ok()?;
-        number.is_finite().then(|| self.0.shift_remove(name))?;
+        let number: f64 = self.peek(name)?.scalar()?.parse().ok()?;
+        number.is_finite().then(|| self.value(name))?;
         Some(number)
     }
 
     /// An object.
-    pub fn object(&mut self, name: &str) -> Option<Fields> {
-        self.0.get(name)?.as_object()?;
-        match self.0.shift_remove(name) {
-            Some(Value::Object(object)) => Some(Self(object)),
-            _ => None,
-        }
+    pub fn object(&mut self, name: &str) -> Option<Fields<'a>> {
+        let at = self.position(name)?;
+        let Json::Object(object) = &mut self.0[at].1 else { return None };
+        let object = std::mem::take(object);
+        self.0.remove(at);
+        Some(Self(object))
     }
 
     /// A list.
-    pub fn array(&mut self, name: &str) -> Option<Vec<Value>> {
-        self.0.get(name)?.as_array()?;
-        match self.0.shift_remove(name) {
-            Some(Value::Array(array)) => Some(array),
-            _ => None,
-        }
+    pub fn array(&mut self, name: &str) -> Option<Vec<Json<'a>>> {
+        let at = self.position(name)?;
+        let Json::List(list) = &mut self.0[at].1 else { return None };
+        let list = std::mem::take(list);
+        self.0.remove(at);
+        Some(list)
     }
 
     /// A list of scalars as text. A list that holds anything else stays in.
     pub fn texts(&mut self, name: &str) -> Option<Vec<String>> {
-        let texts = self.0.get(name)?.as_array()?.iter().map(scalar_text).collect::<Option<Vec<_>>>()?;
-        self.0.shift_remove(name);
+        let at = self.position(name)?;
+        let Json::List(list) = &self.0[at].1 else { return None };
+        let texts = list.iter().map(|item| item.scalar().map(str::to_owned)).collect::<Option<Vec<_>>>()?;
+        self.0.remove(at);
         Some(texts)
     }
 
     /// The value, whatever it is.
-    pub fn value(&mut self, name: &str) -> Option<Value> {
-        self.0.shift_remove(name)
+    pub fn value(&mut self, name: &str) -> Option<Json<'a>> {
+        self.position(name).map(|at| self.0.remove(at).1)
     }
 
     /// Puts a value (back) in, over one of the same name.
-    pub fn put(&mut self, name: &str, value: impl Into<Value>) {
-        self.0.insert(name.to_owned(), value.into());
+    pub fn put(&mut self, name: &str, value: Json<'a>) {
+        match self.position(name) {
+            Some(at) => self.0[at].1 = value,
+            None => self.0.push((name.to_owned().into(), value)),
+        }
     }
 
     /// Puts what is left of an object back in, unless nothing is.
-    pub fn put_rest(&mut self, name: &str, rest: Fields) {
-        let rest = rest.into_extra();
+    pub fn put_rest(&mut self, name: &str, mut rest: Fields<'a>) {
+        rest.0.retain(|(_, value)| !value.is_null());
         if !rest.is_empty() {
-            self.put(name, rest);
+            self.put(name, Json::Object(rest.0));
         }
     }
 
     /// What nobody took; nulls are no information and left out.
-    pub fn into_extra(mut self) -> Extra {
-        self.0.retain(|_, value| !value.is_null());
-        self.0
+    pub fn into_extra(self) -> Extra {
+        let said = self.0.into_iter().filter(|(_, value)| !value.is_null());
+        said.map(|(name, value)| (name.into_owned(), value.into())).collect()
     }
 }
 
-crate::model::veil::veiled!(Fields);
+crate::model::veil::veiled!(Fields<'_>);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::Scanner;
 
-    fn fields(json: &str) -> Fields {
-        Fields::new(serde_json::from_str(json).unwrap())
+    fn fields(json: &str) -> Fields<'_> {
+        match Json::read(&mut Scanner::new(json), &mut 1000) {
+            Ok(Json::Object(members)) => Fields::new(members),
+            _ => panic!("{json}"),
+        }
     }
 
-    fn extra(fields: Fields) -> String {
+    fn extra(fields: Fields<'_>) -> String {
         serde_json::to_string(&fields.into_extra()).unwrap()
     }
 

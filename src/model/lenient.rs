@@ -1,12 +1,8 @@
 //! JSON read so that no part of it costs the rest.
 
-use std::fmt;
+use serde_json::{Map, Value};
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
-use serde_json::{Map, Number, Value};
-
-use crate::json::{each_field, repair};
+use crate::json::{Json, Members, NoTree, NotJson, Scanner, Type, each_once};
 
 /// How far down a part that cannot be read costs only itself: body, notification, delivery info; item, message.
 const LEVELS: u32 = 3;
@@ -35,137 +31,97 @@ impl Room {
 }
 
 /// The members of a JSON object. None if it is no object, or one of more values than an event may have. A member that
-/// cannot be read (serde_json refuses what nests deeper than 128), or has too many values itself, is its JSON as text.
-pub(crate) fn object(json: &str) -> Option<Map<String, Value>> {
-    match value(json, LEVELS, &mut Room::default()) {
-        Value::Object(object) => Some(object),
+/// cannot be read (it nests deeper than a tree may), or has too many values itself, is its JSON as text.
+pub(super) fn object(json: &str) -> Option<Members<'_>> {
+    match whole(json, &mut Room::default())? {
+        Json::Object(members) => Some(members),
+        _ => None,
+    }
+}
+
+/// The same, to be looked at.
+pub(crate) fn map(json: &str) -> Option<Map<String, Value>> {
+    match Value::from(Json::Object(object(json)?)) {
+        Value::Object(map) => Some(map),
         _ => None,
     }
 }
 
 /// Those members of a JSON object whose names are wanted; the others are passed over, however large. None if it is no
 /// object.
-pub(super) fn select(json: &str, wanted: impl Fn(&str) -> bool) -> Option<Map<String, Value>> {
-    let mut selected = Map::new();
+pub(super) fn select<'a>(json: &'a str, wanted: impl Fn(&str) -> bool) -> Result<Option<Members<'a>>, NotJson> {
+    let mut selected = Vec::new();
     let mut room = Room::default();
-    let is_object = each_field(json, |name, member| {
-        if wanted(name) {
-            selected.insert(name.to_owned(), value(member, LEVELS - 1, &mut room));
+    let mut scanner = Scanner::new(json);
+    let is_object = scanner.fields(|name, member| {
+        if wanted(&name) {
+            selected.push((name, value(member, LEVELS - 1, &mut room)?));
+        } else {
+            member.value()?;
         }
+        Some(())
     });
-    is_object.then_some(selected)
+    match is_object {
+        Some(is_object) if scanner.is_at_end() => Ok(is_object.then(|| each_once(selected))),
+        _ => Err(NotJson),
+    }
 }
 
-/// JSON text inside a string, opened. None if the text is not JSON.
-pub(super) fn opened(text: &str, room: &mut Room) -> Option<Value> {
-    // Escapes that stand for no text have survived the repair of the body, being escaped once more there.
-    let repaired = repair(text.as_bytes());
-    let json: &RawValue = serde_json::from_slice(&repaired).ok()?;
-    Some(value(json.get(), LEVELS, room))
-}
-
-fn value(json: &str, levels: u32, room: &mut Room) -> Value {
+/// JSON text that stood inside a string, and was [mended](crate::json::mended) since. None if the text is not JSON.
+pub(super) fn opened<'a>(text: &'a str, room: &mut Room) -> Option<Json<'a>> {
     let before = room.0;
-    let mut parser = serde_json::Deserializer::from_str(json);
-    if let Ok(value) = Plain(room).deserialize(&mut parser)
-        && parser.end().is_ok()
-    {
-        return value;
+    let open = whole(text, room);
+    if open.is_none() {
+        room.0 = before;
+    }
+    open
+}
+
+fn whole<'a>(json: &'a str, room: &mut Room) -> Option<Json<'a>> {
+    let mut scanner = Scanner::new(json);
+    value(&mut scanner, LEVELS, room).filter(|_| scanner.is_at_end())
+}
+
+/// The next value as a tree, and parts of it as text where they do not fit. None if it is no JSON.
+fn value<'a>(scanner: &mut Scanner<'a>, levels: u32, room: &mut Room) -> Option<Json<'a>> {
+    let (before, start) = (room.0, *scanner);
+    match Json::read(scanner, &mut room.0) {
+        Ok(json) => return Some(json),
+        Err(NoTree::NotJson) => return None,
+        Err(NoTree::TooMuch) => {}
     }
     // What was built of it is gone again.
     room.0 = before;
-    let mut object = Map::new();
+    *scanner = start;
+    let mut members = Vec::new();
     let mut fits = true;
-    let is_object = levels > 0
-        && each_field(json, |name, member| {
+    if levels > 0 && scanner.peek()? == Type::Object {
+        scanner.fields(|name, member| {
             fits = fits && room.take();
             if fits {
-                object.insert(name.to_owned(), value(member, levels - 1, room));
+                members.push((name, value(member, levels - 1, room)?));
+            } else {
+                member.value()?;
             }
-        });
-    if is_object && fits {
-        return Value::Object(object);
+            Some(())
+        })?;
+        if fits {
+            return Some(Json::Object(each_once(members)));
+        }
+        *scanner = start;
     }
     room.0 = before.saturating_sub(1);
-    Value::String(json.to_owned())
-}
-
-/// Builds any JSON value, as long as there is room. Unlike [`Value`]'s own, this does not open texts below serde_json's
-/// private key for raw values: such texts within such texts would escape the limit of nesting, and overflow the stack.
-struct Plain<'r>(&'r mut Room);
-
-/// The key below which serde_json hands out numbers that are no 64-bit integers, digit for digit.
-const NUMBER: &str = "$serde_json::private::Number";
-
-impl<'de> DeserializeSeed<'de> for Plain<'_> {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        if !self.0.take() {
-            return Err(D::Error::custom("more values than an event may have"));
-        }
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Plain<'_> {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E: Error>(self, truth: bool) -> Result<Value, E> {
-        Ok(Value::Bool(truth))
-    }
-
-    fn visit_u64<E: Error>(self, number: u64) -> Result<Value, E> {
-        Ok(number.into())
-    }
-
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Value, E> {
-        Ok(number.into())
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {
-        Ok(Value::String(text.to_owned()))
-    }
-
-    fn visit_string<E: Error>(self, text: String) -> Result<Value, E> {
-        Ok(Value::String(text))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element_seed(Plain(self.0))? {
-            list.push(item);
-        }
-        Ok(Value::Array(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let mut object = Map::new();
-        while let Some(name) = members.next_key::<String>()? {
-            let value = members.next_value_seed(Plain(self.0))?;
-            if name == NUMBER
-                && object.is_empty()
-                && let Some(number) = value.as_str().and_then(|digits| digits.parse::<Number>().ok())
-            {
-                return Ok(Value::Number(number));
-            }
-            object.insert(name, value);
-        }
-        Ok(Value::Object(object))
-    }
+    Some(Json::Text(scanner.value()?.into()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::mended;
+
+    fn selected(json: &str, wanted: impl Fn(&str) -> bool) -> Option<Value> {
+        select(json, wanted).ok()?.map(|members| Json::Object(members).into())
+    }
 
     fn deep(levels: usize) -> String {
         format!("{}{}", "[".repeat(levels), "]".repeat(levels))
@@ -175,7 +131,7 @@ mod tests {
     fn what_nests_too_deep_costs_only_itself() {
         let deep = deep(1000);
         let json = format!(r#"{{"a":{{"b":{{"c":"x","d":{deep}}},"e":1}}}}"#);
-        let read = object(&json).unwrap();
+        let read = map(&json).unwrap();
         assert_eq!(read["a"]["b"]["c"], "x");
         assert_eq!(read["a"]["b"]["d"], deep);
         assert_eq!(read["a"]["e"].to_string(), "1");
@@ -188,7 +144,7 @@ mod tests {
             r#"{"$serde_json::private::RawValue":"[1]"}"#,
             r#"{"$serde_json::private::Number":"x","more":1}"#,
         ] {
-            assert_eq!(Value::Object(object(json).unwrap()).to_string().replace("1e+400", "1e400"), json);
+            assert_eq!(Value::Object(map(json).unwrap()).to_string().replace("1e+400", "1e400"), json);
         }
     }
 
@@ -200,7 +156,7 @@ mod tests {
             text = format!(r#"{}{{"$serde_json::private::RawValue":{inner}}}{}"#, "[".repeat(100), "]".repeat(100));
         }
         let json = format!(r#"{{"bomb":{text}}}"#);
-        assert!(object(&json).unwrap()["bomb"].is_array());
+        assert!(map(&json).unwrap()["bomb"].is_array());
     }
 
     /// How many values a tree has.
@@ -220,12 +176,11 @@ mod tests {
             let half = format!("[{}0]", "0,".repeat(VALUES / 2));
             format!(r#"{{"a":{{"b":{{"c":"x","f":{half},"d":{many}}},"e":1}}}}"#)
         }] {
-            let read = object(&json).unwrap();
+            let read = map(&json).unwrap();
             assert_eq!((&read["a"]["b"]["c"], &read["a"]["e"]), (&"x".into(), &1.into()));
             assert_eq!(read["a"]["b"]["d"], many);
             assert!(count(&Value::Object(read)) <= VALUES);
-            let selected = Value::Object(select(&json, |name| name == "a").unwrap());
-            assert!(count(&selected) <= VALUES + 1);
+            assert!(count(&selected(&json, |name| name == "a").unwrap()) <= VALUES + 1);
         }
     }
 
@@ -233,48 +188,50 @@ mod tests {
     fn an_object_of_too_many_members_is_not_taken_apart() {
         let members: Vec<String> = (0..VALUES).map(|n| format!(r#""{n}":0"#)).collect();
         let many = format!("{{{}}}", members.join(","));
-        assert!(object(&many).is_none());
-        assert_eq!(object(&format!(r#"{{"a":{many},"b":1}}"#)).unwrap()["a"], many);
+        assert!(map(&many).is_none());
+        assert_eq!(map(&format!(r#"{{"a":{many},"b":1}}"#)).unwrap()["a"], many);
     }
 
     #[test]
     fn texts_share_the_room_of_their_event() {
         let text = format!("[{}0]", "0,".repeat(VALUES / 2));
         let mut room = Room::default();
-        assert!(opened(&text, &mut room).unwrap().is_array());
-        assert!(opened(&text, &mut room).unwrap().is_string(), "the other half is taken");
-        assert!(opened("[0]", &mut room).unwrap().is_array());
+        let mut opened = |text| opened(text, &mut room).map(Value::from).unwrap();
+        assert!(opened(&text).is_array());
+        assert!(opened(&text).is_string(), "the other half is taken");
+        assert!(opened("[0]").is_array());
     }
 
     #[test]
     fn only_objects_are_objects() {
         for json in ["[]", "1", "\"{}\"", "null", ""] {
-            assert!(object(json).is_none(), "{json}");
-            assert!(select(json, |_| true).is_none(), "{json}");
+            assert!(map(json).is_none(), "{json}");
+            assert!(selected(json, |_| true).is_none(), "{json}");
         }
     }
 
     #[test]
     fn what_looks_like_the_parsers_own_is_an_object_all_the_same() {
         for json in [r#"{"$serde_json::private::Number":"x"}"#, r#"{"$serde_json::private::RawValue":"{"}"#] {
-            assert_eq!(object(json).unwrap().len(), 1, "{json}");
+            assert_eq!(map(json).unwrap().len(), 1, "{json}");
         }
     }
 
     #[test]
     fn selected_members_are_the_last_of_their_name() {
         let json = format!(r#"{{"a":1,"b":{0},"a":2,"c":{0}}}"#, deep(1000));
-        let selected = select(&json, |name| name == "a" || name == "c").unwrap();
+        let selected = selected(&json, |name| name == "a" || name == "c").unwrap();
         assert_eq!(selected["a"].to_string(), "2");
         assert_eq!(selected["c"], deep(1000));
-        assert!(!selected.contains_key("b"));
+        assert!(selected.get("b").is_none());
     }
 
     #[test]
     fn text_is_opened_when_it_is_json() {
-        let opened = |text| opened(text, &mut Room::default());
+        let opened = |text: &str| opened(&mended(text), &mut Room::default()).map(Value::from);
         assert_eq!(opened(r#"{"a":"\ud83d"}"#).unwrap()["a"], "\u{fffd}");
         assert_eq!(opened("[]").unwrap(), Value::Array(Vec::new()));
+        assert!(opened("{} {}").is_none());
         assert!(opened("clicked").is_none());
         assert!(opened("").is_none());
     }

@@ -16,13 +16,13 @@ pub(crate) use veiled;
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
+    use crate::json::{Json, Scanner};
     use crate::model::Attachment;
 
     #[test]
     fn nothing_of_a_payload_is_printed() {
-        let attachment = Attachment::from_json(json!({ "type": "marker", "payload": { "url": "https://marker" } }));
+        let json = r#"{ "type": "marker", "payload": { "url": "https://marker" } }"#;
+        let attachment = Attachment::from_json(Json::read(&mut Scanner::new(json), &mut 10).ok().unwrap());
         assert_eq!(format!("{attachment:?}"), "Attachment(***)");
     }
 }

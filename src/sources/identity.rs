@@ -5,8 +5,9 @@
 //! eight bytes, big-endian, and then the bytes; a part that is not there has the length 2^64-1. What a request says about
 //! itself and not about the event (the list an item stood in, the time of sending) is no part of it.
 
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 
 use crate::event::EventId;
 use crate::names::SourceName;
@@ -47,17 +48,20 @@ pub(super) fn webex_connect(source: &SourceName, body: &[u8]) -> EventId {
 }
 
 fn event_id(parts: &[Option<&[u8]>]) -> EventId {
-    let mut name = Vec::with_capacity(192);
+    // As `Uuid::new_v5` does, with the digest that uses the processor's own instructions.
+    let mut name = Sha1::new_with_prefix(NAMESPACE.as_bytes());
     for part in parts {
         match part {
             Some(part) => {
-                name.extend_from_slice(&(part.len() as u64).to_be_bytes());
-                name.extend_from_slice(part);
+                name.update((part.len() as u64).to_be_bytes());
+                name.update(part);
             }
-            None => name.extend_from_slice(&u64::MAX.to_be_bytes()),
+            None => name.update(u64::MAX.to_be_bytes()),
         }
     }
-    EventId(Uuid::new_v5(&NAMESPACE, &name))
+    let mut id = [0; 16];
+    id.copy_from_slice(&name.finalize()[..16]);
+    EventId(Builder::from_sha1_bytes(id).into_uuid())
 }
 
 #[cfg(test)]

@@ -6,12 +6,14 @@
 //! consumer ─► its own connection, a page at a time
 //! checkpoint thread ─► copies the write-ahead log into the file; past its limit the writer begins it anew
 //! ```
-//! The files, in reading order: `schema`, `segments` (the log in tables), `page` (reading it), `row`; `queue`,
+//! The files, in reading order: `schema`, `segments` (the log in tables), `ids` and `bloom` (its copies found), `page` (reading it),
+//! `row`; `queue`,
 //! `writer`; `front` (the contiguous front), `sinks` (their places), `settle`, `consumer`; `letters`, `replay`,
 //! `admin`; `retention`, `checkpoint`, `backup`, `housekeeping`; `lock`, `files`, `disk`, `connection`, `error`.
 
 mod admin;
 mod backup;
+mod bloom;
 mod checkpoint;
 mod connection;
 mod consumer;
@@ -20,6 +22,7 @@ mod error;
 mod files;
 mod front;
 mod housekeeping;
+mod ids;
 mod letters;
 mod lock;
 mod page;
@@ -92,7 +95,7 @@ impl SqliteJournal {
         let failed = |error: rusqlite::Error| OpenError::sqlite(path, &error);
         connection::set_up_writer(&conn).map_err(failed)?;
         schema::migrate(&conn, path)?;
-        let log = Log::load(&conn).map_err(failed)?;
+        let log = Log::load(&conn, config.segment_events).map_err(failed)?;
         let key = schema::meta(&conn, "key").map_err(failed)?.unwrap_or_default();
         let sinks = Sinks::load(&conn).map_err(failed)?;
         let shared = Arc::new(Shared {

@@ -13,6 +13,8 @@ use crate::names::SinkName;
 
 /// Events that leave in one step.
 const STEP_EVENTS: u64 = 512;
+/// Ids that leave in one step: they are small, and lie beside each other.
+const STEP_IDS: u64 = 4096;
 /// Dead letters that leave in one step: they may be as large as a request.
 pub(super) const STEP_LETTERS: usize = 64;
 /// Gaps that are remembered of a sink.
@@ -97,18 +99,28 @@ impl Writer {
         Ok(end)
     }
 
-    /// Drops the oldest segment when all its events have left and a newer one is written; an empty table goes quickly.
+    /// Removes a step of the ids of a segment whose events have all left, in their order, so that whole pages become
+    /// free; at last the empty tables.
     fn drop_empty_segments(&mut self) -> rusqlite::Result<u64> {
-        let [oldest, second, ..] = self.log.segments.as_slice() else { return Ok(0) };
-        if self.log.oldest < second.first_seq {
-            return Ok(0);
+        let Some(n) = self.log.left() else { return Ok(0) };
+        let dropped = self.transact(|writer| {
+            let step = format!(
+                "DELETE FROM ids_{n} WHERE id <= coalesce(
+                     (SELECT id FROM ids_{n} ORDER BY id LIMIT 1 OFFSET {STEP_IDS}), (SELECT max(id) FROM ids_{n}))"
+            );
+            if writer.conn.prepare_cached(&step)?.execute([])? > 0 {
+                return Ok(false);
+            }
+            writer.conn.execute_batch(&format!(
+                "DROP TABLE events_{n}; DROP TABLE ids_{n};
+                 DELETE FROM filters WHERE n = {n}; DELETE FROM segments WHERE n = {n}"
+            ))?;
+            Ok(true)
+        })?;
+        if dropped {
+            self.log.segments.remove(0);
         }
-        let n = oldest.n;
-        self.transact(|writer| {
-            writer.conn.execute_batch(&format!("DROP TABLE events_{n}; DELETE FROM segments WHERE n = {n}"))?;
-            writer.log.segments.remove(0);
-            Ok(1)
-        })
+        Ok(1)
     }
 
     /// Sees to it that so many bytes fit, or says why they do not.

@@ -136,13 +136,14 @@ impl Writer {
 
     /// Runs `work` in a transaction; places that moved ride on it. When it fails, nothing of it remains.
     pub(super) fn transact<T>(&mut self, work: impl FnOnce(&mut Self) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
-        let log = self.log.clone();
+        let mark = self.log.mark();
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let done = work(self).and_then(|value| Ok((value, sinks::save(&self.conn, &self.shared.sinks)?)));
         let failed = match done {
             Ok((value, saving)) => match self.conn.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])) {
                 Ok(_) => {
                     saving.committed(&self.shared.sinks);
+                    self.log.committed();
                     self.measure();
                     return Ok(value);
                 }
@@ -153,7 +154,7 @@ impl Writer {
             },
             Err(error) => error,
         };
-        self.log = log;
+        self.log.rolled_back(&mark);
         // Some failures have rolled back on their own already.
         if !self.conn.is_autocommit()
             && let Err(error) = self.conn.execute_batch("ROLLBACK")
@@ -234,11 +235,12 @@ impl Writer {
         for settlement in settlements {
             let _ = settlement.reply.send(Ok(()));
         }
-        if self.log.is_segment_full(self.shared.config.segment_events)
-            && let Err(error) = self.transact(|writer| writer.log.begin_segment(&writer.conn))
-        {
-            // The old one serves until it works.
-            tracing::warn!(%error, "the journal could not begin a new segment");
+        if self.log.is_segment_full() {
+            match self.transact(|writer| writer.log.begin_segment(&writer.conn)) {
+                Ok(()) => self.log.segment_begun(),
+                // The old one serves until it works.
+                Err(error) => tracing::warn!(%error, "the journal could not begin a new segment"),
+            }
         }
     }
 

@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
 
-use crate::json::{each_field, scalar};
+use crate::json::{Scanner, Type, scalar};
 use crate::model::{Zone, parse_time};
 
 /// What must be known of an item when it is received. A look at the item's top, without building anything, so that it
@@ -53,72 +53,80 @@ pub enum EventKey {
 }
 
 impl EventKey {
-    /// The event that an item with this field is. Those with a model of their own must be objects.
-    fn of(name: &str, value: &str) -> Option<Self> {
-        let modelled = match name {
-            "message" => Some(if is_echo(value) { Self::MessageEcho } else { Self::Message }),
-            "message_edit" => Some(Self::MessageEdit),
-            "reaction" => Some(Self::Reaction),
-            "postback" => Some(Self::Postback),
-            "delivery" => Some(Self::Delivery),
-            "read" => Some(Self::Read),
-            _ => None,
-        };
-        if modelled.is_some() {
-            return modelled.filter(|_| value.starts_with('{'));
-        }
-        match name {
-            _ if value == "null" => None,
-            "referral" => Some(Self::Referral),
-            "optin" => Some(Self::Optin),
-            "account_linking" => Some(Self::AccountLinking),
+    /// The event that an item with a field of this name is, and whether the field must be an object, since it has a model
+    /// of its own; the others need only not be null.
+    fn named(name: &str) -> Option<(Self, bool)> {
+        Some(match name {
+            "message" => (Self::Message, true),
+            "message_edit" => (Self::MessageEdit, true),
+            "reaction" => (Self::Reaction, true),
+            "postback" => (Self::Postback, true),
+            "delivery" => (Self::Delivery, true),
+            "read" => (Self::Read, true),
+            "referral" => (Self::Referral, false),
+            "optin" => (Self::Optin, false),
+            "account_linking" => (Self::AccountLinking, false),
             "pass_thread_control" | "take_thread_control" | "request_thread_control" | "app_roles" => {
-                Some(Self::Handover)
+                (Self::Handover, false)
             }
             "policy_enforcement" | "policy-enforcement" | "game_play" | "response_feedback" | "messaging_feedback"
-            | "order" | "message_request" => Some(Self::Other),
-            _ => None,
-        }
+            | "order" | "message_request" => (Self::Other, false),
+            _ => return None,
+        })
     }
 }
 
-fn is_echo(message: &str) -> bool {
-    let mut echo = false;
-    each_field(message, |name, value| {
-        if name == "is_echo" {
-            echo = scalar(value).is_some_and(|truth| matches!(&*truth, "true" | "True" | "TRUE" | "1"));
+/// The last scalar of this name in the next value, if that is an object.
+fn scalar_within<'a>(value: &mut Scanner<'a>, name: &str) -> Option<Option<Cow<'a, str>>> {
+    let mut found = None;
+    value.fields(|field, value| {
+        let json = value.value()?;
+        if field == name {
+            found = scalar(json);
         }
-    });
-    echo
-}
-
-fn id(side: &str) -> Option<Cow<'_, str>> {
-    let mut id = None;
-    each_field(side, |name, value| {
-        if name == "id" {
-            id = scalar(value);
-        }
-    });
-    id
+        Some(())
+    })?;
+    Some(found)
 }
 
 impl<'a> Head<'a> {
     /// A look at this item; none if it is no object. Of a key that occurs twice the last counts, as in a JSON parser.
     pub fn of(item: &'a str) -> Option<Self> {
+        Self::read(&mut Scanner::new(item)).flatten()
+    }
+
+    /// A look at the next value, which is read with it. None if it is no JSON, and no head if it is no object.
+    pub(super) fn read(item: &mut Scanner<'a>) -> Option<Option<Self>> {
         let mut head = Self::default();
-        let object = each_field(item, |name, value| match name {
-            "sender" => head.sender_id = id(value),
-            "recipient" => head.recipient_id = id(value),
-            "timestamp" => head.timestamp = Some(value),
-            "field" => head.field = scalar(value),
-            "value" => head.has_value = true,
-            _ => {
-                if let Some(event) = EventKey::of(name, value) {
-                    head.event = Some(head.event.map_or(event, |first| first.min(event)));
+        let is_object = item.fields(|name, value| {
+            match &*name {
+                "sender" => head.sender_id = scalar_within(value, "id")?,
+                "recipient" => head.recipient_id = scalar_within(value, "id")?,
+                "timestamp" => head.timestamp = Some(value.value()?),
+                "field" => head.field = scalar(value.value()?),
+                other => {
+                    head.has_value |= other == "value";
+                    if let Some(event) = Self::event(other, value)? {
+                        head.event = Some(head.event.map_or(event, |first| first.min(event)));
+                    }
                 }
             }
-        });
-        object.then_some(head)
+            Some(())
+        })?;
+        Some(is_object.then_some(head))
+    }
+
+    /// The event that an item with this field is.
+    fn event(name: &str, value: &mut Scanner<'a>) -> Option<Option<EventKey>> {
+        let (named, found) = (EventKey::named(name), value.peek()?);
+        if matches!(named, Some((EventKey::Message, _))) && found == Type::Object {
+            let echo = scalar_within(value, "is_echo")?;
+            let echo = echo.is_some_and(|truth| matches!(&*truth, "true" | "True" | "TRUE" | "1"));
+            return Some(Some(if echo { EventKey::MessageEcho } else { EventKey::Message }));
+        }
+        value.value()?;
+        let fits = |object| if object { found == Type::Object } else { found != Type::Null };
+        Some(named.and_then(|(event, object)| fits(object).then_some(event)))
     }
 
     /// Whether the item has a `timestamp` that is a number other than 0 or a non-empty string: a time of its own,

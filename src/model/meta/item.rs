@@ -1,9 +1,9 @@
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::Head;
+use crate::json::Json;
 use crate::model::lenient;
 use crate::model::{Extra, Fields, serialize_time};
 
@@ -56,15 +56,15 @@ impl Item {
 }
 
 /// An item whose event object is being taken apart.
-pub(super) struct Opened {
+pub(super) struct Opened<'a> {
     item: Item,
-    fields: Fields,
+    fields: Fields<'a>,
     key: &'static str,
 }
 
-impl Opened {
+impl<'a> Opened<'a> {
     /// The item, and the fields of the object below `key`; none if the item is no object.
-    pub(super) fn at(json: &str, around: Surroundings<'_>, key: &'static str) -> Option<(Self, Fields)> {
+    pub(super) fn at(json: &'a str, around: Surroundings<'_>, key: &'static str) -> Option<(Self, Fields<'a>)> {
         let mut fields = Fields::new(lenient::object(json)?);
         let head = Head::of(json)?;
         let item = Item::new(&head, around);
@@ -78,7 +78,7 @@ impl Opened {
         }
         // Both 0 and an empty text say that there is none, which is nothing to keep.
         let says_none =
-            !head.has_own_time() && matches!(fields.peek("timestamp"), Some(Value::Number(_) | Value::String(_)));
+            !head.has_own_time() && matches!(fields.peek("timestamp"), Some(Json::Number(_) | Json::Text(_)));
         if item.timestamp.is_some() || says_none {
             fields.value("timestamp");
         }
@@ -87,7 +87,7 @@ impl Opened {
     }
 
     /// What every event has, with all that nobody took, where it stood.
-    pub(super) fn close(mut self, rest: Fields) -> Item {
+    pub(super) fn close(mut self, rest: Fields<'a>) -> Item {
         self.fields.put_rest(self.key, rest);
         Item { extra: self.fields.into_extra(), ..self.item }
     }

@@ -66,13 +66,13 @@ impl Message {
 }
 
 impl ReplyTo {
-    pub(super) fn take(message: &mut Fields) -> Option<Self> {
+    pub(super) fn take(message: &mut Fields<'_>) -> Option<Self> {
         let mut reply = message.object("reply_to")?;
         Some(Self { mid: reply.text("mid"), is_self_reply: reply.truth("is_self_reply"), extra: reply.into_extra() })
     }
 }
 
-pub(super) fn attachments(message: &mut Fields) -> Vec<Attachment> {
+pub(super) fn attachments(message: &mut Fields<'_>) -> Vec<Attachment> {
     message.array("attachments").unwrap_or_default().into_iter().map(Attachment::from_json).collect()
 }
 

@@ -30,7 +30,7 @@ impl Postback {
             mid: postback.text("mid"),
             title: postback.text("title"),
             payload: postback.text("payload"),
-            referral: postback.value("referral").filter(|referral| !referral.is_null()),
+            referral: postback.value("referral").filter(|referral| !referral.is_null()).map(Value::from),
             item: opened.close(postback),
         })
     }

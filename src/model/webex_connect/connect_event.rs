@@ -1,11 +1,11 @@
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use super::channel::Channel;
 use super::time::first_time;
 use super::{ConnectPostback, User};
+use crate::json::{Json, mended};
 use crate::model::lenient::{self, Room, opened};
 use crate::model::{Attachment, AttachmentType, Extra, Fields, Zone, serialize_time};
 
@@ -84,31 +84,30 @@ impl ConnectEvent {
 }
 
 /// A list, one attachment, JSON text of either, or text that is the only thing known of an attachment.
-fn attachments(json: Value, room: &mut Room) -> Vec<Attachment> {
+fn attachments(json: Json<'_>, room: &mut Room) -> Vec<Attachment> {
     match json {
-        Value::String(text) => match opened(&text, room) {
-            Some(open @ (Value::Array(_) | Value::Object(_) | Value::Null)) => attachments(open, room),
+        Json::Text(text) => match opened(&mended(&text), room) {
+            Some(open @ (Json::List(_) | Json::Object(_) | Json::Null)) => attachments(open, room),
             Some(_) | None if text.trim().is_empty() => Vec::new(),
-            Some(_) | None => vec![Attachment::from_json(Value::String(text))],
+            Some(_) | None => vec![Attachment::from_json(Json::Text(text.clone()))],
         },
-        Value::Array(items) => {
+        Json::List(items) => {
             items.into_iter().filter(|item| !item.is_null()).map(|item| attachment(item, room)).collect()
         }
-        Value::Object(object) if object.is_empty() => Vec::new(),
-        Value::Null => Vec::new(),
+        Json::Object(object) if object.is_empty() => Vec::new(),
+        Json::Null => Vec::new(),
         one => vec![attachment(one, room)],
     }
 }
 
-fn attachment(json: Value, room: &mut Room) -> Attachment {
-    let json = match json {
-        Value::String(text) => match opened(&text, room) {
-            Some(open @ Value::Object(_)) => open,
-            Some(_) | None => Value::String(text),
+fn attachment(json: Json<'_>, room: &mut Room) -> Attachment {
+    let mut attachment = match json {
+        Json::Text(text) => match opened(&mended(&text), room) {
+            Some(open @ Json::Object(_)) => Attachment::from_json(open),
+            Some(_) | None => Attachment::from_json(Json::Text(text.clone())),
         },
-        other => other,
+        other => Attachment::from_json(other),
     };
-    let mut attachment = Attachment::from_json(json);
     if attachment.kind == AttachmentType::Other {
         attachment.kind = media_type(&attachment).unwrap_or(AttachmentType::Other);
     }
@@ -131,13 +130,16 @@ fn media_type(attachment: &Attachment) -> Option<AttachmentType> {
 
 /// The files of an MMS, whose message is then a list (or JSON text of one) and no text. A text that happens to be JSON
 /// of anything else stays a text.
-fn take_files(fields: &mut Fields, room: &mut Room) -> Vec<Attachment> {
-    let open = match fields.peek("message") {
-        Some(Value::String(text)) => opened(text, room),
-        Some(other) => Some(other.clone()),
-        None => None,
+fn take_files(fields: &mut Fields<'_>, room: &mut Room) -> Vec<Attachment> {
+    let text = match fields.peek("message") {
+        Some(Json::Text(text)) => Some(mended(text).into_owned()),
+        _ => None,
     };
-    let Some(Value::Array(files)) = open else { return Vec::new() };
+    let open = match &text {
+        Some(text) => opened(text, room),
+        None => fields.peek("message").cloned(),
+    };
+    let Some(Json::List(files)) = open else { return Vec::new() };
     if files.is_empty() || !files.iter().all(is_file) {
         return Vec::new();
     }
@@ -145,7 +147,9 @@ fn take_files(fields: &mut Fields, room: &mut Room) -> Vec<Attachment> {
     files
         .into_iter()
         .map(|file| {
-            let mut attachment = attachment(if file.is_string() { json!({ "url": file }) } else { file }, room);
+            let is_url = matches!(file, Json::Text(_));
+            let file = if is_url { Json::Object(vec![("url".into(), file)]) } else { file };
+            let mut attachment = attachment(file, room);
             if attachment.kind == AttachmentType::Other && attachment.type_text.is_none() {
                 attachment.kind = AttachmentType::File;
             }
@@ -154,26 +158,29 @@ fn take_files(fields: &mut Fields, room: &mut Room) -> Vec<Attachment> {
         .collect()
 }
 
-fn is_file(json: &Value) -> bool {
+fn is_file(json: &Json<'_>) -> bool {
     match json {
-        Value::Object(object) => !object.is_empty(),
-        Value::String(text) => text.starts_with("http://") || text.starts_with("https://"),
+        Json::Object(object) => !object.is_empty(),
+        Json::Text(text) => text.starts_with("http://") || text.starts_with("https://"),
         _ => false,
     }
 }
 
 /// An opt-in as JSON where it can be opened. None if nothing is in it.
-fn opened_optin(json: Value, room: &mut Room) -> Option<Value> {
+fn opened_optin<'a>(json: Json<'a>, room: &mut Room) -> Option<Json<'a>> {
     let open = match json {
-        Value::String(text) => opened(&text, room).unwrap_or(Value::String(text)),
+        Json::Text(text) => {
+            let open = opened(&mended(&text), room).map(Json::into_owned);
+            open.unwrap_or(Json::Text(text))
+        }
         other => other,
     };
     let nothing = match &open {
-        Value::Null => true,
-        Value::String(text) => text.trim().is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::Object(members) => members.is_empty(),
-        Value::Bool(_) | Value::Number(_) => false,
+        Json::Null => true,
+        Json::Text(text) => text.trim().is_empty(),
+        Json::List(items) => items.is_empty(),
+        Json::Object(members) => members.is_empty(),
+        Json::Truth(_) | Json::Number(_) => false,
     };
     (!nothing).then_some(open)
 }

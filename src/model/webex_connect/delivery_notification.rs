@@ -1,14 +1,14 @@
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::channel::Channel;
 use super::code::meaning;
 use super::status::Status;
 use super::time::first_time;
+use crate::json::Json;
 use crate::model::lenient;
-use crate::model::{Extra, Fields, Zone, scalar_text, serialize_time};
+use crate::model::{Extra, Fields, Zone, serialize_time};
 
 /// What became of a message that was sent through Webex Connect.
 ///
@@ -100,16 +100,16 @@ const ENVELOPE: &str = "deliveryInfoNotification";
 const TIMES: &[&str] = &["timeStamp", "timestamp"];
 
 /// The objects of a notification, the innermost first: delivery info, notification, body.
-pub(super) struct Levels([Fields; 3]);
+pub(super) struct Levels<'a>([Fields<'a>; 3]);
 
-impl Levels {
+impl<'a> Levels<'a> {
     /// Whether a body has the shape of a notification.
-    pub(super) fn fit(body: &Fields) -> bool {
-        body.peek(ENVELOPE).is_some_and(Value::is_object)
+    pub(super) fn fit(body: &Fields<'_>) -> bool {
+        matches!(body.peek(ENVELOPE), Some(Json::Object(_)))
     }
 
     /// The levels of a body. None if it has not the shape.
-    pub(super) fn of(mut body: Fields) -> Option<Self> {
+    pub(super) fn of(mut body: Fields<'a>) -> Option<Self> {
         let mut notification = body.object(ENVELOPE)?;
         // A delivery info of another type stays where it is, and its fields are looked for around it.
         let info = notification.object("deliveryInfo").unwrap_or_default();
@@ -124,7 +124,7 @@ impl Levels {
                 None => first = level.first_text(names),
                 Some(text) => {
                     for name in names {
-                        if level.peek(name).is_some_and(|other| scalar_text(other).is_none_or(|other| other == *text)) {
+                        if level.peek(name).is_some_and(|other| other.scalar().is_none_or(|other| other == text)) {
                             level.text(name);
                         }
                     }
@@ -172,6 +172,8 @@ crate::model::veil::veiled!(DeliveryNotification);
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn extra(json: &str) -> Extra {

@@ -6,6 +6,7 @@ use super::delivery_notification::Levels;
 use super::status::fold;
 use super::time::first_time;
 use super::user::take_id;
+use crate::json::NotJson;
 use crate::model::lenient::select;
 use crate::model::{Fields, Zone};
 
@@ -35,9 +36,12 @@ pub struct Glance {
 }
 
 impl Glance {
-    /// A glance at this JSON (repaired). None if it is nothing that Webex Connect is known to send.
-    pub fn at(json: &str, zone: Zone) -> Option<Self> {
-        let mut fields = Fields::new(select(json, is_needed)?);
+    /// A glance at this text (repaired). None if it is nothing that Webex Connect is known to send.
+    pub fn at(json: &str, zone: Zone) -> Result<Option<Self>, NotJson> {
+        Ok(select(json, is_needed)?.and_then(|fields| Self::of(Fields::new(fields), zone)))
+    }
+
+    fn of(mut fields: Fields<'_>, zone: Zone) -> Option<Self> {
         if Levels::fit(&fields) {
             let mut levels = Levels::of(fields)?;
             let (time, _) = levels.time(zone);

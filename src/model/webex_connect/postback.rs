@@ -1,9 +1,9 @@
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
 
+use crate::json::{Json, mended};
 use crate::model::lenient::{Room, opened};
-use crate::model::{Extra, Fields, scalar_text};
+use crate::model::{Extra, Fields};
 
 /// A button the person pressed.
 #[derive(Clone, Default, PartialEq, Serialize, JsonSchema)]
@@ -18,35 +18,35 @@ pub struct ConnectPostback {
 
 impl ConnectPostback {
     /// The postback that this JSON describes: an object, the text of one, or a bare word. None if nothing is in it.
-    pub(super) fn from_json(json: Value, room: &mut Room) -> Option<Self> {
+    pub(super) fn from_json(json: Json<'_>, room: &mut Room) -> Option<Self> {
         match json {
-            Value::String(text) => match opened(&text, room) {
-                Some(Value::String(inner)) => Self::of_text(inner),
-                Some(open @ (Value::Object(_) | Value::Array(_) | Value::Null)) => Self::of_value(open),
+            Json::Text(text) => match opened(&mended(&text), room) {
+                Some(Json::Text(inner)) => Self::of_text(&inner),
+                Some(open @ (Json::Object(_) | Json::List(_) | Json::Null)) => Self::of_value(open),
                 // A number or truth value is a bare word that looks like one.
-                Some(_) | None => Self::of_text(text),
+                Some(_) | None => Self::of_text(&text),
             },
             other => Self::of_value(other),
         }
     }
 
-    fn of_value(json: Value) -> Option<Self> {
+    fn of_value(json: Json<'_>) -> Option<Self> {
         match json {
-            Value::Object(object) if object.is_empty() => None,
-            Value::Array(items) if items.is_empty() => None,
-            Value::Object(object) => {
+            Json::Object(object) if object.is_empty() => None,
+            Json::List(items) if items.is_empty() => None,
+            Json::Object(object) => {
                 let mut fields = Fields::new(object);
                 Some(Self { payload: fields.text("payload"), title: fields.text("title"), extra: fields.into_extra() })
             }
-            other if other.is_array() => {
-                Some(Self { extra: Extra::from_iter([("value".to_owned(), other)]), ..Self::default() })
+            list @ Json::List(_) => {
+                Some(Self { extra: Extra::from_iter([("value".to_owned(), list.into())]), ..Self::default() })
             }
-            other => Self::of_text(scalar_text(&other)?),
+            other => Self::of_text(other.scalar()?),
         }
     }
 
-    fn of_text(text: String) -> Option<Self> {
-        (!text.trim().is_empty()).then(|| Self { payload: Some(text), ..Self::default() })
+    fn of_text(text: &str) -> Option<Self> {
+        (!text.trim().is_empty()).then(|| Self { payload: Some(text.to_owned()), ..Self::default() })
     }
 }
 
@@ -54,8 +54,10 @@ crate::model::veil::veiled!(ConnectPostback);
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::json;
+
+    use super::*;
+    use crate::json::Scanner;
 
     #[test]
     fn a_postback_in_every_form() {
@@ -86,7 +88,9 @@ mod tests {
                 title,
                 extra: extra.as_object().unwrap().clone(),
             });
-            assert_eq!(ConnectPostback::from_json(json.clone(), &mut Room::default()), expected, "{json}");
+            let text = json.to_string();
+            let json = Json::read(&mut Scanner::new(&text), &mut 100).ok().unwrap();
+            assert_eq!(ConnectPostback::from_json(json, &mut Room::default()), expected, "{text}");
         }
     }
 }

@@ -27,7 +27,7 @@ pub struct User {
 }
 
 impl User {
-    pub(super) fn take(fields: &mut Fields, channel: Channel) -> Self {
+    pub(super) fn take(fields: &mut Fields<'_>, channel: Channel) -> Self {
         let (id, id_type) = match take_id(fields, channel) {
             Some((id, id_type)) => (Some(id), Some(id_type.to_owned())),
             None => (None, None),
@@ -46,7 +46,7 @@ impl User {
 }
 
 /// Takes the person's id on this channel, and says what it is.
-pub(super) fn take_id(fields: &mut Fields, channel: Channel) -> Option<(String, &'static str)> {
+pub(super) fn take_id(fields: &mut Fields<'_>, channel: Channel) -> Option<(String, &'static str)> {
     channel.user_keys().iter().chain(ANY_USER_KEY).find_map(|(key, id_type)| Some((fields.text(key)?, *id_type)))
 }
 

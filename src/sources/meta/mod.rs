@@ -14,8 +14,7 @@ use crate::event::{Arrival, Context, Kind, Place, Record, Subject};
 use crate::json;
 use crate::model::meta::envelope::{self, List, Part};
 use crate::model::meta::{
-    Apps, Delivery, EventKey, Head, Message, MessageEcho, MessageEdit, MetaFields, Postback, Reaction, Read,
-    Surroundings,
+    Apps, Delivery, EventKey, Message, MessageEcho, MessageEdit, MetaFields, Postback, Reaction, Read, Surroundings,
 };
 use crate::model::{Payload, Zone, parse_time};
 use crate::names::{SourceName, SourceType};
@@ -92,18 +91,18 @@ impl Source for Meta {
 fn split(source: &SourceName, body: &Bytes, arrival: &Arc<Arrival>, received_at: DateTime<Utc>) -> Split {
     let recorder = Recorder { source, body, arrival, received_at };
     let repaired = json::repair(body);
-    match readable(&repaired, arrival) {
-        Some(text) => Split {
-            records: envelope::parts(text).into_iter().map(|part| recorder.record(text, part)).collect(),
-            json: true,
-        },
+    let text = readable(&repaired, arrival);
+    match text.and_then(|text| Some((text, envelope::parts(text).ok()?))) {
+        Some((text, parts)) => {
+            Split { records: parts.into_iter().map(|part| recorder.record(text, part)).collect(), json: true }
+        }
         None => Split { records: vec![recorder.opaque()], json: false },
     }
 }
 
-/// The body as JSON text, unless it is none or encoded.
+/// The body as text, unless it is none or encoded.
 fn readable<'a>(repaired: &'a [u8], arrival: &Arrival) -> Option<&'a str> {
-    str::from_utf8(repaired).ok().filter(|text| !arrival.is_encoded() && json::is_json(text.as_bytes()))
+    str::from_utf8(repaired).ok().filter(|_| !arrival.is_encoded())
 }
 
 /// Makes the records of one request.
@@ -116,9 +115,8 @@ struct Recorder<'a> {
 
 impl Recorder<'_> {
     fn record(&self, text: &str, part: Part<'_>) -> Record {
-        let head = if part.is_item { Head::of(part.json) } else { None };
-        let kind = kind(&part, head.as_ref());
-        let head = head.unwrap_or_default();
+        let kind = kind(&part);
+        let head = part.head.unwrap_or_default();
         // The repaired text is as long as the body, so that an item is found in the one and cut out of the other.
         let start = part.json.as_ptr() as usize - text.as_ptr() as usize;
         let raw = self.body.slice(start..start + part.json.len());
@@ -174,11 +172,11 @@ impl Recorder<'_> {
 
 /// The kind of a part. Items of `messaging` and `standby` are typed by their own keys whatever the object says; items of
 /// `changes` never are, since WhatsApp has a field called message_echoes there.
-fn kind(part: &Part<'_>, head: Option<&Head<'_>>) -> Kind {
+fn kind(part: &Part<'_>) -> Kind {
     if part.list == List::Changes {
         return Kind::MetaChange;
     }
-    let Some(head) = head else { return Kind::MetaUnrecognized };
+    let Some(head) = &part.head else { return Kind::MetaUnrecognized };
     match head.event {
         Some(EventKey::MessageEcho) => Kind::MetaMessageEcho,
         Some(EventKey::Message) => Kind::MetaMessage,

@@ -6,7 +6,7 @@ use super::{Handshake, Source, Split, identity};
 use crate::auth::{Received, Refusal, Schemes, SignatureRules, Verified};
 use crate::config::WebexConnectConfig;
 use crate::event::{Context, Kind, Record, Subject};
-use crate::json::{self, repair};
+use crate::json::{self, NotJson, repair};
 use crate::model::webex_connect::{ConnectEvent, DeliveryNotification, Glance, Shape};
 use crate::model::{Payload, Unrecognized, Zone};
 use crate::names::{SourceName, SourceType};
@@ -80,12 +80,15 @@ impl Source for WebexConnect {
     /// Always one record, and the whole body its item: no sample of the sender holds more than one event.
     fn split(&self, request: &Verified, received_at: DateTime<Utc>) -> Split {
         let raw = request.body();
-        let json = !request.arrival().is_encoded() && json::is_json(raw);
-        let glance =
-            json.then(|| repair(raw)).and_then(|repaired| Glance::at(str::from_utf8(&repaired).ok()?, self.zone));
+        let repaired = repair(raw);
+        let text = str::from_utf8(&repaired).ok().filter(|_| !request.arrival().is_encoded());
+        let glance = text.ok_or(NotJson).and_then(|text| Glance::at(text, self.zone));
+        let json = glance.is_ok();
         let (kind, subject, occurred_at) = match glance {
-            Some(Glance { shape, person, time }) => (kind_of(shape), person.as_deref().and_then(Subject::new), time),
-            None => (Kind::ConnectUnrecognized, None, None),
+            Ok(Some(Glance { shape, person, time })) => {
+                (kind_of(shape), person.as_deref().and_then(Subject::new), time)
+            }
+            Ok(None) | Err(NotJson) => (Kind::ConnectUnrecognized, None, None),
         };
         let record = Record {
             id: identity::webex_connect(&self.name, raw),
