@@ -167,7 +167,7 @@ async fn copies_are_found_in_older_segments() {
     assert_eq!(journal.status().events, 10);
 }
 
-/// In the newest segment, in one that has just become full, in older ones, and after a start in each state.
+/// Ids gather in memory, move to the tables of their segments, and are read back at start.
 #[tokio::test]
 async fn copies_are_found_wherever_their_ids_stand() {
     let folder = TempDir::new().unwrap();
@@ -182,6 +182,12 @@ async fn copies_are_found_wherever_their_ids_stand() {
         }
         journal.close().await;
     }
+    let conn = rusqlite::Connection::open(&config.path).unwrap();
+    let rows =
+        |table| -> u64 { conn.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap() };
+    assert_eq!((rows("events_1"), rows("events_2")), (160, 140));
+    // Most ids have moved, and the newest have not.
+    assert!(rows("ids_1") == 160 && (100..140).contains(&rows("ids_2")), "{} and {}", rows("ids_1"), rows("ids_2"));
 }
 
 #[tokio::test]
