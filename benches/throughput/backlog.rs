@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: &Arguments, summary: &mut Summary) -> Result<(), Fa
         sinks.two = {{ type = "http", url = "http://{target}/in", format = "cloudevents_batch", retry_max = "1s" }}
         "#
     );
-    let server = Server::hooksink("backlog", &folder(parent.path(), "backlog"), &settings)?;
+    let server = Server::hooksink(arguments, "backlog", &folder(parent.path(), "backlog"), &settings)?;
     let idle = server.resident()?.0;
     let table =
         Table::new(&[("", 22), ("backlog", 9), ("events/s", 0), ("p99 ms", 0), ("MiB now", 0), ("MiB at most", 0)]);

@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &Arguments, summary: &mut Summary) -> Result<(), Fa
     let folder = folder(parent.path(), "delivery");
     let archive = r#"sinks.archive = { type = "file", path = "events.jsonl" }"#;
     // The file sink writes what the http sink would send.
-    let filling = Server::hooksink("filling", &folder, archive)?;
+    let filling = Server::hooksink(arguments, "filling", &folder, archive)?;
     for run in 0.. {
         if filling.held()? >= arguments.events {
             break;
@@ -65,7 +65,7 @@ pub(crate) fn run(arguments: &Arguments, summary: &mut Summary) -> Result<(), Fa
                 "#,
                 target.address
             );
-            let server = Server::hooksink("delivering", &folder, &sink)?;
+            let server = Server::hooksink(arguments, "delivering", &folder, &sink)?;
             let began = Instant::now();
             while server.lag_of(&format!("c{concurrency}-{round}"))? > 0 {
                 std::thread::sleep(Duration::from_millis(5));

@@ -1,7 +1,5 @@
 //! What a long history costs: rates and CPU time beside an empty journal, the time to start, memory.
 
-use std::time::Duration;
-
 use crate::payload::Payload;
 use crate::rates::turn;
 use crate::servers::{Server, folder};
@@ -27,19 +25,20 @@ pub(crate) fn run(arguments: &Arguments, summary: &mut Summary) -> Result<(), Fa
         "#
     );
     let [long, none] = ["long history", "no history"].map(|name| (name, folder(parent.path(), name)));
-    // Started once, so that the sink is known and begins after the history.
-    drop(Server::hooksink(long.0, &long.1, &settings)?);
-    fill::fill(&long.1, events, Duration::from_secs(3600))?;
+    fill::fill(&Server::hooksink(arguments, long.0, &long.1, &settings)?, events)?;
     let mut starts = Vec::new();
     for _ in 0..STARTS {
-        let server = Server::hooksink(long.0, &long.1, &settings)?;
+        let server = Server::hooksink(arguments, long.0, &long.1, &settings)?;
         starts.push(server.ready_after.as_secs_f64());
         server.drain()?;
     }
     println!("ready after {} s", spread(&starts));
     summary.at_most(format!("start to ready with {events} events"), 1.0, median(starts), " s");
 
-    let servers = [Server::hooksink(none.0, &none.1, &settings)?, Server::hooksink(long.0, &long.1, &settings)?];
+    let servers = [
+        Server::hooksink(arguments, none.0, &none.1, &settings)?,
+        Server::hooksink(arguments, long.0, &long.1, &settings)?,
+    ];
     let idle: Vec<f64> = servers.iter().map(|server| Ok(server.resident()?.0)).collect::<Result<_, Failure>>()?;
     let table = Table::new(&[
         ("server", 22),

@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &Arguments, summary: &mut Summary) -> Result<(), Fa
     println!("\nLatencies at {CONNECTIONS} connections, with a file sink and a retention of 2 s");
     let parent = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let mut probe = Probe::new(parent.path())?;
-    let server = Server::hooksink("latency", &folder(parent.path(), "latency"), SETTINGS)?;
+    let server = Server::hooksink(arguments, "latency", &folder(parent.path(), "latency"), SETTINGS)?;
     let table = Table::new(&[
         ("requests/s", 0),
         ("p50 ms", 0),

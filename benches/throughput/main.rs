@@ -76,6 +76,9 @@ struct Arguments {
     /// Events that a sink is owed in `backlog`: 1,000,000 for the figure of the README.
     #[arg(long, default_value_t = 50_000)]
     backlog: u64,
+    /// Another build of hooksink than the one beside this.
+    #[arg(long, default_value = env!("CARGO_BIN_EXE_hooksink"))]
+    program: PathBuf,
     /// Waits for Enter when the servers run, before the first request and after the last.
     #[arg(long)]
     wait: bool,
@@ -114,8 +117,6 @@ enum Role {
     Client { to: SocketAddr, payload: Payload, connections: usize, seconds: u64, run: u64 },
     /// The HTTP client of sinks, without hooksink.
     Post { lines: PathBuf, target: SocketAddr, concurrency: usize },
-    /// Who fills journals.
-    Fill { events: u64, age_seconds: u64 },
 }
 
 fn main() -> Result<(), Failure> {
@@ -131,9 +132,6 @@ fn main() -> Result<(), Failure> {
             // As many threads as hooksink has.
             let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             runtime.block_on(delivery::post(lines, target, concurrency))
-        }
-        Some(Role::Fill { events, age_seconds }) => {
-            runtime::Runtime::new()?.block_on(fill::run(events, Duration::from_secs(age_seconds)))
         }
     }
 }

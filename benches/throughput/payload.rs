@@ -10,8 +10,6 @@ pub(crate) const SECRET: &str = "secret of the throughput bench";
 const NUMBER: &str = "0000000000";
 const RUN: &str = "RUN";
 const DIGITS: usize = 64;
-/// What an item of Meta begins with.
-const ITEM: &str = r#"{"sender":"#;
 
 /// A kind of request.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -112,14 +110,6 @@ impl Template {
             let digits = format!("{:010}", number * self.items + place / of_an_item);
             self.bytes[*at..*at + NUMBER.len()].copy_from_slice(digits.as_bytes());
         }
-    }
-
-    /// The first item, as the journal keeps it.
-    pub(crate) fn first_item(&self) -> &[u8] {
-        let body = &self.bytes[self.body..];
-        let start = body.windows(ITEM.len()).position(|window| window == ITEM.as_bytes()).unwrap_or(0);
-        // What closes the list, the entry, the list of entries and the envelope.
-        &body[start..body.len() - "]}]}".len()]
     }
 
     /// The signature of the body as it is now.

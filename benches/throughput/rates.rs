@@ -34,7 +34,7 @@ pub(crate) enum Kind {
 impl Kind {
     pub(crate) const ALL: [Self; 4] = [Self::Bare, Self::NoEventWanted, Self::File, Self::HttpBatch];
 
-    fn start(self, parent: &Path, target: SocketAddr) -> Result<Server, Failure> {
+    fn start(self, arguments: &Arguments, parent: &Path, target: SocketAddr) -> Result<Server, Failure> {
         let to_target = format!(r#"{{ type = "http", url = "http://{target}/in", format = "cloudevents_batch" }}"#);
         let (name, sink) = match self {
             Self::Bare => return Server::bare(),
@@ -44,7 +44,7 @@ impl Kind {
             Self::File => ("file sink", r#"{ type = "file", path = "events.jsonl" }"#),
             Self::HttpBatch => ("http sink, batches", to_target.as_str()),
         };
-        Server::hooksink(name, &folder(parent, name), &format!("sinks.one = {sink}"))
+        Server::hooksink(arguments, name, &folder(parent, name), &format!("sinks.one = {sink}"))
     }
 
     /// What its rate should be of the bare handler's, at 64 and 256 connections.
@@ -101,8 +101,11 @@ pub(crate) fn run(arguments: &Arguments, summary: &mut Summary) -> Result<(), Fa
     let parent = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let mut probe = Probe::new(parent.path())?;
     let target = Target::start(free_address()?)?;
-    let servers: Vec<Server> =
-        arguments.server.iter().map(|kind| kind.start(parent.path(), target.address)).collect::<Result<_, _>>()?;
+    let servers: Vec<Server> = arguments
+        .server
+        .iter()
+        .map(|kind| kind.start(arguments, parent.path(), target.address))
+        .collect::<Result<_, _>>()?;
     for server in &servers {
         let ready = server.ready_after.as_secs_f64();
         println!("{}: process {}, {}, ready after {ready:.2} s", server.name, server.id(), server.address);

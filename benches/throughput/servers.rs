@@ -13,9 +13,8 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::routing::post;
 
-use crate::Failure;
 use crate::payload::{Payload, SECRET};
-use crate::process;
+use crate::{Arguments, Failure, process};
 
 /// How long a server may take to start, and a sink to drain.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -64,7 +63,7 @@ impl Server {
 
     /// The real program, with its journal in this folder, which may hold one already. `settings` are sinks and what
     /// differs from the default.
-    pub(crate) fn hooksink(name: &str, folder: &Path, settings: &str) -> Result<Self, Failure> {
+    pub(crate) fn hooksink(arguments: &Arguments, name: &str, folder: &Path, settings: &str) -> Result<Self, Failure> {
         fs::create_dir_all(folder)?;
         let (address, admin) = (free_address()?, free_address()?);
         let config = folder.join("hooksink.toml");
@@ -79,7 +78,7 @@ impl Server {
         );
         fs::write(&config, text)?;
         let began = Instant::now();
-        let process = Command::new(env!("CARGO_BIN_EXE_hooksink"))
+        let process = Command::new(&arguments.program)
             .args(["serve", "--config", "hooksink.toml"])
             .current_dir(folder)
             .stdin(Stdio::null())
@@ -125,9 +124,19 @@ impl Server {
         }
     }
 
+    /// The positions of the oldest event that the journal holds and of the newest; none are held where the first is
+    /// the larger.
+    pub(crate) fn positions(&self) -> Result<(u64, u64), Failure> {
+        let status = self.ask("/api/v1/status")?;
+        let number = |name: &str| status[name].as_u64().ok_or("no such number in the status");
+        let (events, last) = (number("events")?, number("last_seq")?);
+        Ok((last + 1 - events, last))
+    }
+
     /// Events that the journal holds.
     pub(crate) fn held(&self) -> Result<u64, Failure> {
-        Ok(self.ask("/api/v1/status")?["events"].as_u64().ok_or("no number of events")?)
+        let (oldest, newest) = self.positions()?;
+        Ok(newest + 1 - oldest)
     }
 
     /// Events that sinks are still owed, of the one that is owed most.
