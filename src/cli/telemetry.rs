@@ -7,13 +7,17 @@ use tracing_subscriber::EnvFilter;
 
 use super::exit::{Failure, Outcome};
 
+/// What is left out unless `log.level` asks for it: it says at each attempt that a certificate is not trusted, which the
+/// sink says once, when it is down for it.
+const SILENT: &str = "rustls_platform_verifier=off";
+
 /// Starts diagnostics as configured; `RUST_LOG` ranks above `log.level`.
 pub(crate) fn start(config: &LogConfig) -> Outcome {
     let filter = match std::env::var(EnvFilter::DEFAULT_ENV) {
         Ok(text) if !text.is_empty() => {
             text.parse().map_err(|error| Failure::usage(format!("RUST_LOG is no filter: {error}")))?
         }
-        _ => EnvFilter::new(&config.level),
+        _ => EnvFilter::new(format!("{SILENT},{}", config.level)),
     };
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let started = match config.format {

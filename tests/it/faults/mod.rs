@@ -11,4 +11,6 @@ mod signals_under_load;
 mod sink_disk;
 mod stalled_disk;
 mod strangers;
+mod targets;
+mod tls;
 mod wrong_doors;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -21,6 +22,10 @@ pub(crate) enum Answer {
     Wait(Arc<Notify>),
     /// With this status and the request's own body, as targets do that explain their refusal.
     Echo(u16),
+    /// With these bytes as they are, after which the connection is closed.
+    Cut(&'static str),
+    /// With 200, a byte at a time.
+    Trickle,
 }
 
 /// A request as it came.
@@ -33,6 +38,8 @@ pub(crate) struct Request {
     pub(crate) body: Vec<u8>,
     /// Which connection it came on.
     pub(crate) connection: usize,
+    /// When it was read.
+    pub(crate) at: Instant,
 }
 
 impl Request {
@@ -135,7 +142,7 @@ async fn serve(stream: TcpStream, connection: usize, inner: &Mutex<Inner>) -> io
             let next = chosen.or_else(|| inner.answers.pop_front()).or_else(|| inner.otherwise.clone());
             next.unwrap_or(Answer::Status(200, Vec::new()))
         };
-        let mut body = b"ok".to_vec();
+        let (mut body, mut pace) = (b"ok".to_vec(), Duration::ZERO);
         let (status, headers) = match answer {
             Answer::Status(status, headers) => (status, headers),
             Answer::Echo(status) => {
@@ -143,6 +150,11 @@ async fn serve(stream: TcpStream, connection: usize, inner: &Mutex<Inner>) -> io
                 (status, Vec::new())
             }
             Answer::Drop => return Ok(()),
+            Answer::Cut(text) => return stream.write_all(text.as_bytes()).await,
+            Answer::Trickle => {
+                pace = Duration::from_millis(2);
+                (200, Vec::new())
+            }
             Answer::Wait(release) => {
                 release.notified().await;
                 (200, Vec::new())
@@ -156,7 +168,11 @@ async fn serve(stream: TcpStream, connection: usize, inner: &Mutex<Inner>) -> io
             text.push_str(&format!("{name}: {value}\r\n"));
         }
         text.push_str("\r\n");
-        stream.write_all(&[text.as_bytes(), &body].concat()).await?;
+        let bytes = [text.as_bytes(), &body].concat();
+        for part in bytes.chunks(if pace.is_zero() { bytes.len() } else { 1 }) {
+            stream.write_all(part).await?;
+            tokio::time::sleep(pace).await;
+        }
     }
 }
 
@@ -176,5 +192,5 @@ async fn read(stream: &mut BufReader<TcpStream>, connection: usize) -> io::Resul
     let length = headers.iter().find(|(name, _)| name == "content-length").map_or("0", |(_, value)| value);
     let mut body = vec![0; length.parse().expect("a length")];
     stream.read_exact(&mut body).await?;
-    Ok(Some(Request { line: line.trim_end().to_owned(), headers, body, connection }))
+    Ok(Some(Request { line: line.trim_end().to_owned(), headers, body, connection, at: Instant::now() }))
 }

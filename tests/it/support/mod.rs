@@ -6,6 +6,7 @@ pub(crate) mod server;
 pub(crate) mod shell;
 pub(crate) mod small_disk;
 pub(crate) mod strace;
+pub(crate) mod tls_target;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
