@@ -34,7 +34,7 @@ pub enum StartError {
     #[error(transparent)]
     Journal(#[from] OpenError),
     /// The journal refuses the configured sinks.
-    #[error("the journal cannot be used: {0}")]
+    #[error(transparent)]
     Sinks(#[from] JournalError),
     /// A sink cannot be made.
     #[error("sink {name}: {source}")]

@@ -9,7 +9,8 @@
 //! The files, in reading order: `schema`, `segments` (the log in tables), `ids` and `bloom` (its copies found), `page` (reading it),
 //! `row`; `queue`,
 //! `writer`; `front` (the contiguous front), `sinks` (their places), `settle`, `consumer`; `letters`, `replay`,
-//! `admin`; `retention`, `checkpoint`, `backup`, `housekeeping`; `lock`, `files`, `disk`, `connection`, `error`.
+//! `admin`; `retention`, `checkpoint`, `backup`, `housekeeping`; `lock`, `files`, `disk`, `soundness`,
+//! `connection`, `error`.
 
 mod admin;
 mod backup;
@@ -35,6 +36,7 @@ mod segments;
 mod settle;
 mod shared;
 mod sinks;
+mod soundness;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -166,11 +168,14 @@ fn open_file(path: &Path, create: bool) -> Result<(Connection, Lock), OpenError>
     // SQLite would silently read only what it may not write.
     files::private().read(true).write(true).create(create).truncate(false).open(path).map_err(io)?;
     let lock = Lock::take(path)?;
+    soundness::check_files(path)?;
     if create {
         files::sync_folder(files::folder(path)).map_err(io)?;
     }
     let conn = connection::writer(path)?;
-    schema::version(&conn, path)?;
+    if schema::version(&conn, path)? > 0 {
+        soundness::check_tables(&conn, path)?;
+    }
     Ok((conn, lock))
 }
 

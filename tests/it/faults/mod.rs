@@ -2,6 +2,7 @@
 //! fault has a file of its own, and goes through the real binary.
 
 mod clients;
+mod damaged_journal;
 mod full_disk;
 mod idle;
 mod kill;
@@ -13,4 +14,5 @@ mod stalled_disk;
 mod strangers;
 mod targets;
 mod tls;
+mod unusable_journal;
 mod wrong_doors;

@@ -56,6 +56,12 @@ impl SmallDisk {
     fn ballast(&self) -> PathBuf {
         self.path().join("ballast")
     }
+
+    /// Makes it a disk that can only be read, or one that can be written again.
+    pub(crate) fn remount(&self, options: &str) {
+        let done = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(self.path()).status();
+        assert!(done.expect("it was found before").success());
+    }
 }
 
 impl Drop for SmallDisk {
