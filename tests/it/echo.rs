@@ -10,8 +10,20 @@ pub(crate) const SECRET: &str = "the app secret of these tests";
 
 /// An echo's body: `mid` tells it apart, `person` is who was sent the message.
 pub(crate) fn echo(mid: &str, person: &str) -> Vec<u8> {
+    echoes(&[(mid, person)])
+}
+
+/// The body of several echoes.
+pub(crate) fn echoes(of: &[(&str, &str)]) -> Vec<u8> {
+    let item = |(mid, person): &(&str, &str)| {
+        format!(
+            r#"{{"sender":{{"id":"1906385232743451"}},"recipient":{{"id":"{person}"}},"timestamp":1762000000000,"message":{{"mid":"{mid}","is_echo":true,"text":"Gr\u00fc\u00dfe \/ \ud83d\ude00","app_id":1517776481860111}}}}"#
+        )
+    };
+    let items: Vec<String> = of.iter().map(item).collect();
     format!(
-        r#"{{"object":"page","entry":[{{"id":"1906385232743451","time":1762000000123,"messaging":[{{"sender":{{"id":"1906385232743451"}},"recipient":{{"id":"{person}"}},"timestamp":1762000000000,"message":{{"mid":"{mid}","is_echo":true,"text":"Gr\u00fc\u00dfe \/ \ud83d\ude00","app_id":1517776481860111}}}}]}}]}}"#
+        r#"{{"object":"page","entry":[{{"id":"1906385232743451","time":1762000000123,"messaging":[{}]}}]}}"#,
+        items.join(",")
     )
     .into_bytes()
 }

@@ -1,6 +1,7 @@
 //! What goes wrong around hooksink, made to go wrong: the process, the disk, the clock, its targets and its senders. Each
 //! fault has a file of its own, and goes through the real binary.
 
+mod backlog;
 mod clients;
 mod damaged_journal;
 mod full_disk;

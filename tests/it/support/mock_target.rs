@@ -59,6 +59,8 @@ struct Inner {
     answers: VecDeque<Answer>,
     /// How all others are; 200 if not given.
     otherwise: Option<Answer>,
+    /// Whether requests are kept.
+    forgets: bool,
     requests: Vec<Request>,
     /// Requests answered with 2xx.
     taken: Vec<Request>,
@@ -114,6 +116,11 @@ impl MockTarget {
         self.inner.lock().expect("no panic").choice = Some(Box::new(choice));
     }
 
+    /// Requests are no longer kept: for more of them than fit into memory.
+    pub(crate) fn forget(&self) {
+        self.inner.lock().expect("no panic").forgets = true;
+    }
+
     /// Everything that came.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.inner.lock().expect("no panic").requests.clone()
@@ -137,7 +144,9 @@ async fn serve(stream: TcpStream, connection: usize, inner: &Mutex<Inner>) -> io
         let Some(request) = read(&mut stream, connection).await? else { return Ok(()) };
         let answer = {
             let mut inner = inner.lock().expect("no panic");
-            inner.requests.push(request.clone());
+            if !inner.forgets {
+                inner.requests.push(request.clone());
+            }
             let chosen = inner.choice.as_ref().and_then(|choice| choice(&request));
             let next = chosen.or_else(|| inner.answers.pop_front()).or_else(|| inner.otherwise.clone());
             next.unwrap_or(Answer::Status(200, Vec::new()))
@@ -161,7 +170,10 @@ async fn serve(stream: TcpStream, connection: usize, inner: &Mutex<Inner>) -> io
             }
         };
         if (200..300).contains(&status) {
-            inner.lock().expect("no panic").taken.push(request);
+            let mut inner = inner.lock().expect("no panic");
+            if !inner.forgets {
+                inner.taken.push(request);
+            }
         }
         let mut text = format!("HTTP/1.1 {status} told\r\ncontent-length: {}\r\n", body.len());
         for (name, value) in headers {
