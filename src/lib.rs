@@ -18,7 +18,7 @@
 //! 1. Only authentication makes a [`auth::Verified`]; only a `Verified` can be split. No handler can see unverified
 //!    bytes as an event.
 //!    Fails without it: the doc test of `auth`, `auth::tests::only_a_source_that_says_so_is_open`,
-//!    `http_statuses::every_scheme_opens_its_own_door_and_no_other`.
+//!    `http_statuses::every_scheme_opens_its_own_door_and_no_other`, `faults::wrong_doors`.
 //! 2. 200 means: on disk, synced. Nothing but the journal stands between a verified request and its answer: no sink, no
 //!    other broker, no DNS. A duplicate is answered 200 only when the stored copy is committed.
 //!    Fails without it: `durability_strace::each_200_follows_a_sync_that_covers_its_event`,
@@ -36,6 +36,7 @@
 //!    `sources::tests::a_record_whose_source_left_is_decoded_with_the_defaults_of_its_type`.
 //! 5. One slow or dead sink delays only itself. Events of one person reach a sink in the order they were stored.
 //!    Fails without it: `outage::dead_and_hanging_sinks_delay_no_answer_and_no_other_sink`,
+//!    `faults::targets::targets_in_trouble_lose_nothing_and_hold_nobody_up`,
 //!    `dispatch::random_failures_keep_each_persons_order_and_lose_nothing`,
 //!    `::a_stuck_person_with_a_backlog_larger_than_the_window_holds_nobody_up`.
 //! 6. Delivery to sinks is at least once, with the same id every time. Nothing unsent is dropped to make room, except
@@ -45,7 +46,8 @@
 //!    `::a_sink_that_may_be_skipped_loses_its_oldest_events_and_no_other_does`.
 //! 7. Everything has a bound: connections, headers, bodies one by one and together, requests in flight, batch, window,
 //!    lane, delay, answer time, journal and its write-ahead log, log field.
-//!    Fails without it: `http_limits`, `http_evidence`, `auth::tests::the_evidence_of_arrival_is_bounded_text`,
+//!    Fails without it: `http_limits`, `http_evidence`, `faults::clients`, `faults::strangers`, `faults::backlog`,
+//!    `auth::tests::the_evidence_of_arrival_is_bounded_text`,
 //!    `journal::more_than_the_queue_holds_is_refused_as_busy`, `::a_page_keeps_to_its_limits_but_for_the_first_event`,
 //!    `::the_log_stays_within_its_bound_under_load_with_readers`, `dispatch::simulation::no_more_is_parked_than_may_be`,
 //!    `dispatch::a_call_that_never_ends_counts_as_failed`.

@@ -14,7 +14,7 @@ use crate::support::server::TestServer;
 const EACH: usize = 5_000;
 
 /// File descriptors for everything else, of this process and of the server.
-const SPARE: usize = 400;
+const SPARE: usize = 1_000;
 
 /// The most memory in KiB that each of them may cost.
 const MEMORY: u64 = 24;
