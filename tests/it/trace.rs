@@ -8,18 +8,19 @@ pub(crate) const CALLS: &str =
 
 /// One system call. The lines give the order in which calls were seen to begin and to end, over all threads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Call<'a> {
-    name: &'a str,
+pub(crate) struct Call<'a> {
+    pub(crate) name: &'a str,
     /// The file or socket behind the first argument, such as `/data/journal.db-wal` or `socket:[52003]`.
-    target: String,
-    arguments: String,
-    began: usize,
-    ended: usize,
-    ok: bool,
+    pub(crate) target: String,
+    pub(crate) arguments: String,
+    pub(crate) result: String,
+    pub(crate) began: usize,
+    pub(crate) ended: usize,
+    pub(crate) ok: bool,
 }
 
 /// Reads a trace. Signals and exits are left out; calls that were not seen to end come last.
-fn calls(trace: &str) -> Vec<Call<'_>> {
+pub(crate) fn calls(trace: &str) -> Vec<Call<'_>> {
     let mut unfinished = HashMap::new();
     let mut calls = Vec::new();
     for (number, line) in trace.lines().enumerate() {
@@ -51,7 +52,8 @@ fn call<'a>(start: &'a str, end: &str, began: usize, ended: usize) -> Option<Cal
     let (arguments, result) = format!("{first}{end}").rsplit_once(" = ").map(|(a, r)| (a.to_owned(), r.to_owned()))?;
     let descriptor = arguments.trim_start_matches(|digit: char| digit.is_ascii_digit());
     let target = descriptor.strip_prefix('<').and_then(|rest| rest.split_once('>')).map_or("", |(target, _)| target);
-    Some(Call { name, target: target.to_owned(), began, ended, ok: !result.starts_with(['-', '?']), arguments })
+    let ok = !result.starts_with(['-', '?']);
+    Some(Call { name, target: target.to_owned(), began, ended, ok, arguments, result })
 }
 
 /// Checks every 200 of a trace, and says how many events they acknowledged.
@@ -63,14 +65,7 @@ pub(crate) fn acknowledged(trace: &str, log: &str, marks: &[String]) -> Result<u
     let calls = calls(trace);
     let mut count = 0;
     for (at, answer) in calls.iter().enumerate().filter(|(_, call)| is_ok_answer(call)) {
-        // What was read from this socket since its last answer.
-        let requests = calls[..at]
-            .iter()
-            .rev()
-            .filter(|call| call.target == answer.target && call.began < answer.began)
-            .take_while(|call| !is_answer(call))
-            .filter(|call| is_read(call));
-        let requests: Vec<_> = requests.collect();
+        let requests = asked(&calls, at);
         let mut any = false;
         for mark in marks.iter().filter(|mark| requests.iter().any(|request| request.arguments.contains(*mark))) {
             any = true;
@@ -103,6 +98,24 @@ pub(crate) fn acknowledged(trace: &str, log: &str, marks: &[String]) -> Result<u
         }
     }
     Ok(count)
+}
+
+/// What was read from the socket of this answer since the answer before it.
+fn asked<'a, 'b>(calls: &'b [Call<'a>], at: usize) -> Vec<&'b Call<'a>> {
+    let answer = &calls[at];
+    let before = calls[..at].iter().rev().filter(|call| call.target == answer.target && call.began < answer.began);
+    before.take_while(|call| !is_answer(call)).filter(|call| is_read(call)).collect()
+}
+
+/// The marks of the events that were answered 200, each with the line where its answer began.
+pub(crate) fn answered(calls: &[Call<'_>], marks: &[String]) -> Vec<(usize, String)> {
+    let answers = calls.iter().enumerate().filter(|(_, call)| is_ok_answer(call));
+    let marked = |(at, answer): (usize, &Call<'_>)| {
+        let requests = asked(calls, at);
+        let found = marks.iter().filter(|mark| requests.iter().any(|request| request.arguments.contains(*mark)));
+        found.map(|mark| (answer.began, mark.clone())).collect::<Vec<_>>()
+    };
+    answers.flat_map(marked).collect()
 }
 
 /// The trace without its syncs: what it would be, had they been forgotten.

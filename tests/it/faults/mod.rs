@@ -8,6 +8,7 @@ mod full_disk;
 mod idle;
 mod kill;
 mod overload;
+mod power_cut;
 mod second_process;
 mod signals_under_load;
 mod sink_disk;

@@ -7,6 +7,7 @@ pub(crate) mod shell;
 pub(crate) mod small_disk;
 pub(crate) mod strace;
 pub(crate) mod tls_target;
+pub(crate) mod unsynced;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
