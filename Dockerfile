@@ -10,6 +10,7 @@ FROM docker.io/library/rust:1.95-bookworm AS build
 WORKDIR /src
 # The dependencies are a layer of their own, built with an empty program, and rebuilt only when the lock file changes.
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo .cargo
 RUN mkdir -p src tests/it benches/throughput \
  && echo 'fn main() {}' | tee src/main.rs tests/it/main.rs benches/throughput/main.rs benches/micro.rs > src/lib.rs \
  && cargo build --release --locked --bin hooksink \

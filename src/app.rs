@@ -9,13 +9,14 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tower::Service as _;
 
 use crate::admin::{self, Admin};
 use crate::config::{Config, DeliveryConfig, OnFull, SourceConfig};
 use crate::dispatch::{Dispatcher, supervise};
 use crate::event::Record;
 use crate::filter::Filter;
-use crate::http::{Listener, Public, public_router};
+use crate::http::{Listener, Public, public_door};
 use crate::journal::sqlite::{OpenError, SqliteJournal};
 use crate::journal::{ConsumerSpec, Journal, JournalError, StartFrom};
 use crate::metrics::{KindLabels, Metrics, SinkLabels, SourceLabels};
@@ -203,7 +204,7 @@ impl App {
             tracing::info!(listener = "public", address = %public, "listening");
             tracing::info!(listener = "admin", address = %admin, "listening");
         }
-        let public = Arc::new(Public::new(self.sources.clone(), self.journal.clone(), self.metrics.clone(), server));
+        let public = Arc::new(Public::new(&self.sources, self.journal.clone(), &self.metrics, server));
         let admin = Arc::new(Admin::new(
             &self.config.admin,
             admin_address,
@@ -214,12 +215,13 @@ impl App {
         let [stop_public, stop_sinks, stop_admin] = std::array::from_fn(|_| CancellationToken::new());
         let mut public_task = tokio::spawn(Listener::from(server).serve(
             listeners.public,
-            public_router(public.clone()),
+            public_door(public.clone()),
             stop_public.clone(),
         ));
         let admin_listener = Listener { max_connections: ADMIN_MAX_CONNECTIONS, ..Listener::from(server) };
-        let admin_task =
-            tokio::spawn(admin_listener.serve(listeners.admin, admin::router(admin.clone()), stop_admin.clone()));
+        let router = admin::router(admin.clone());
+        let admin_door = move |_, request| router.clone().call(request);
+        let admin_task = tokio::spawn(admin_listener.serve(listeners.admin, admin_door, stop_admin.clone()));
         let mut dispatchers = self.start_dispatchers(&stop_sinks);
 
         stop.cancelled().await;

@@ -5,11 +5,17 @@ mod cli;
 use std::process::ExitCode;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     // TLS towards sinks and servers; an error means that there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    match cli::Cli::parse().run() {
+    let outcome = cli::Cli::parse().run();
+    cli::telemetry::flush();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("hooksink: {}", cli::visible(&failure.to_string()));

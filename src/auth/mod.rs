@@ -192,8 +192,9 @@ fn evidence(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     }
     // A character has at most four bytes, so that a huge value is not decoded whole.
     let start = &value[..value.len().min(4 * EVIDENCE_CHARS)];
-    let text: String = String::from_utf8_lossy(start).chars().take(EVIDENCE_CHARS).collect();
-    (!text.is_empty()).then_some(text)
+    let text = String::from_utf8_lossy(start);
+    let end = text.char_indices().nth(EVIDENCE_CHARS).map_or(text.len(), |(end, _)| end);
+    (end > 0).then(|| text[..end].to_owned())
 }
 
 /// The one value of a header. A header that is there twice is refused: proxies and servers differ in which of the two

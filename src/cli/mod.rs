@@ -11,6 +11,7 @@ mod exit;
 mod fresh;
 mod healthcheck;
 mod journal;
+mod log_lines;
 mod output;
 mod post;
 mod replay;
@@ -19,7 +20,7 @@ mod schema;
 mod send;
 mod serve;
 mod sinks;
-mod telemetry;
+pub(crate) mod telemetry;
 
 pub(crate) use output::visible;
 

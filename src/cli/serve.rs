@@ -66,6 +66,7 @@ pub(crate) fn stop_on_signal() -> Result<CancellationToken, Failure> {
         stopping.cancel();
         either().await;
         tracing::warn!("stopped at once by a second signal");
+        telemetry::flush();
         std::process::exit(super::exit::Exit::Internal.status().into());
     });
     Ok(stop)

@@ -1,11 +1,22 @@
 //! Diagnostics on stderr.
 
 use std::io::{self, IsTerminal};
+use std::sync::OnceLock;
 
 use hooksink::config::{LogConfig, LogFormat};
 use tracing_subscriber::EnvFilter;
 
 use super::exit::{Failure, Outcome};
+use super::log_lines::LogLines;
+
+static LINES: OnceLock<LogLines> = OnceLock::new();
+
+/// Writes the diagnostics that still wait. To be called before the process ends.
+pub(crate) fn flush() {
+    if let Some(lines) = LINES.get() {
+        lines.flush_all();
+    }
+}
 
 /// What is left out unless `log.level` asks for it: it says at each attempt that a certificate is not trusted, which the
 /// sink says once, when it is down for it.
@@ -19,7 +30,10 @@ pub(crate) fn start(config: &LogConfig) -> Outcome {
         }
         _ => EnvFilter::new(format!("{SILENT},{}", config.level)),
     };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let writer = LogLines::to(io::stderr())
+        .map_err(|error| Failure::internal(format!("the thread that writes diagnostics cannot start: {error}")))?;
+    let writer = LINES.get_or_init(|| writer).clone();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     let started = match config.format {
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),
         LogFormat::Json => lines.json().with_current_span(false).with_span_list(false).try_init(),

@@ -102,6 +102,9 @@ pub enum Scheme {
 }
 
 impl Scheme {
+    /// How many there are.
+    pub const COUNT: usize = Self::Address as usize + 1;
+
     /// Its name in logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

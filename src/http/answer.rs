@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use uuid::Uuid;
 
@@ -75,7 +75,12 @@ impl Answer {
         let status = self.outcome.status();
         let detail = self.detail.unwrap_or_else(|| self.outcome.detail());
         let mut response = match self.content {
-            Content::Empty => Response::new(Body::empty()),
+            Content::Empty => {
+                let mut response = Response::new(Body::empty());
+                // hyper says it of a GET, and not of a HEAD.
+                response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+                response
+            }
             Content::Counts { accepted, duplicates } => {
                 let body = format!("{{\"accepted\":{accepted},\"duplicates\":{duplicates}}}");
                 with_type(Body::from(body), HeaderValue::from_static("application/json"))

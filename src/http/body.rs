@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody as _};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
+use hyper::body::Body;
 use tokio::time::timeout;
 
 use super::outcome::Outcome;
@@ -100,12 +100,18 @@ impl Drop for Counted {
 }
 
 /// Whether the body may be of at most `max` bytes, as far as its announced length tells.
-pub(super) fn may_fit(body: &Body, max: usize) -> bool {
+pub(super) fn may_fit(body: &impl Body, max: usize) -> bool {
     body.size_hint().lower() <= max as u64
 }
 
-/// Reads a whole body of at most `max` bytes, the exact bytes, in at most `time`. The client is told to go on (`Expect: 100-continue`) by the first read.
-pub(super) async fn read(body: Body, max: usize, time: Duration, budget: &Arc<Budget>) -> Result<Bytes, Outcome> {
+/// Reads a whole body of at most `max` bytes, the exact bytes, in at most `time`. The client is told to go on
+/// (`Expect: 100-continue`) by the first read.
+pub(super) async fn read(
+    body: impl Body<Data = Bytes>,
+    max: usize,
+    time: Duration,
+    budget: &Arc<Budget>,
+) -> Result<Bytes, Outcome> {
     if !may_fit(&body, max) {
         return Err(Outcome::TooLarge);
     }
@@ -133,6 +139,7 @@ pub(super) async fn read(body: Body, max: usize, time: Duration, budget: &Arc<Bu
 mod tests {
     use std::convert::Infallible;
 
+    use axum::body::Body;
     use futures_util::{StreamExt as _, stream};
     use proptest::prelude::*;
 

@@ -11,26 +11,26 @@
 //! Bodies are bounded by who reads them. The protocol-detecting builder and `axum::serve` bound neither silent nor idle
 //! connections, which is why this uses hyper's http1 builder directly.
 
+use std::collections::HashMap;
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::ConnectInfo;
-use hyper::Request;
-use hyper::body::Incoming;
+use axum::BoxError;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-use tower::Service as _;
 use tracing::{debug, warn};
 
 use super::write_timeout::WriteTimeout;
@@ -72,37 +72,59 @@ impl From<&ServerConfig> for Listener {
 }
 
 impl Listener {
-    /// Serves `router` on `tcp` until `stop`; then takes no new connection, lets requests under way finish, and returns
-    /// when all connections are gone. It is the caller who bounds that time: dropping the future cuts off what is left.
-    ///
-    /// The peer's address stands in the extensions of each request as `ConnectInfo<SocketAddr>`.
-    pub async fn serve(self, tcp: TcpListener, router: Router, stop: CancellationToken) {
+    /// Serves requests on `tcp` with `handle`, which is told the peer's address, until `stop`; then takes no new
+    /// connection, lets requests under way finish, and returns when all connections are gone. It is the caller who bounds
+    /// that time: dropping the future cuts off what is left.
+    pub async fn serve<H, A, B>(self, tcp: TcpListener, handle: H, stop: CancellationToken)
+    where
+        H: Fn(SocketAddr, Request<Incoming>) -> A + Clone + Send + Unpin + 'static,
+        A: Future<Output = Result<Response<B>, Infallible>> + Send + Unpin + 'static,
+        B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    {
         let slots = Arc::new(Semaphore::new(self.max_connections.min(Semaphore::MAX_PERMITS)));
-        let connections = TaskTracker::new();
-        let cut_off = CancellationToken::new();
-        let _when_dropped = cut_off.clone().drop_guard();
-        while let Some((slot, stream, peer)) = stop.run_until_cancelled(accept(&tcp, &slots)).await {
-            let connection = self.connection(stream, peer, router.clone(), stop.clone());
-            let cut_off = cut_off.clone();
-            connections.spawn(async move {
-                cut_off.run_until_cancelled(connection).await;
-                drop(slot);
-            });
+        let mut connections = JoinSet::new();
+        // One for each connection: it is looked at whenever the connection is, and one for all would be fought over.
+        let mut stops: HashMap<task::Id, oneshot::Sender<()>> = HashMap::new();
+        let mut failing = false;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(ended) = connections.join_next_with_id() => {
+                    stops.remove(&ended.map_or_else(|error: JoinError| error.id(), |(id, ())| id));
+                }
+                (slot, stream, peer) = accept(&tcp, &slots, &mut failing) => {
+                    let (stop, stopped) = oneshot::channel();
+                    let connection = self.connection(stream, peer, handle.clone(), stopped);
+                    let task = connections.spawn(async move {
+                        connection.await;
+                        drop(slot);
+                    });
+                    stops.insert(task.id(), stop);
+                }
+            }
         }
         drop(tcp);
-        connections.close();
-        connections.wait().await;
+        // Dropping them tells.
+        drop(stops);
+        while connections.join_next().await.is_some() {}
     }
 
     /// Serves one connection to its end.
-    async fn connection(self, stream: TcpStream, peer: SocketAddr, router: Router, stop: CancellationToken) {
+    async fn connection<H, A, B>(
+        self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        handle: H,
+        mut stopped: oneshot::Receiver<()>,
+    ) where
+        H: Fn(SocketAddr, Request<Incoming>) -> A + Unpin,
+        A: Future<Output = Result<Response<B>, Infallible>> + Unpin,
+        B: Body<Data: Send, Error: Into<BoxError>> + 'static,
+    {
         // Fails only for a socket that is gone, which reading will find out.
         let _ = stream.set_nodelay(true);
         let io = TokioIo::new(WriteTimeout::new(stream, self.header_read_timeout));
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(ConnectInfo(peer));
-            router.clone().call(request)
-        });
+        let service = service_fn(move |request| handle(peer, request));
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())
@@ -115,7 +137,7 @@ impl Listener {
             tokio::select! {
                 // Not `&mut http`: that would close the socket while the peer may still be sending.
                 ended = poll_fn(|cx| http.poll_without_shutdown(cx)) => break ended,
-                () = stop.cancelled(), if !stopping => {
+                _ = &mut stopped, if !stopping => {
                     stopping = true;
                     std::pin::Pin::new(&mut http).graceful_shutdown();
                 }
@@ -133,20 +155,26 @@ impl Listener {
     }
 }
 
-/// The next connection, once there is a slot for it.
-async fn accept(tcp: &TcpListener, slots: &Arc<Semaphore>) -> (OwnedSemaphorePermit, TcpStream, SocketAddr) {
+/// The next connection, once there is a slot for it. `failing` is whether the last try failed. Cancel-safe.
+async fn accept(
+    tcp: &TcpListener,
+    slots: &Arc<Semaphore>,
+    failing: &mut bool,
+) -> (OwnedSemaphorePermit, TcpStream, SocketAddr) {
     let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
-    let mut failing = false;
     loop {
         match tcp.accept().await {
-            Ok((stream, peer)) => return (slot, stream, peer),
+            Ok((stream, peer)) => {
+                *failing = false;
+                return (slot, stream, peer);
+            }
             // The peer was gone before it was accepted.
             Err(error) if is_of_the_peer(&error) => {}
             Err(error) => {
                 // Said once, for it repeats ten times a second.
-                if !failing {
+                if !*failing {
                     warn!(%error, "connections cannot be accepted, probably for want of file descriptors");
-                    failing = true;
+                    *failing = true;
                 }
                 sleep(ACCEPT_PAUSE).await;
             }

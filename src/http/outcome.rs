@@ -48,6 +48,9 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
+    /// How many there are.
+    pub(super) const COUNT: usize = Self::Disconnected as usize + 1;
+
     /// Its name in logs and in `hooksink_requests_total`.
     pub(super) fn as_str(self) -> &'static str {
         match self {

@@ -2,22 +2,22 @@
 //! the README: 404, 405, busy or draining 503, 413, 401, empty or unreadable 400, busy or journal 503, 200. A body whose
 //! length is not announced is found too large only when it is read, after the 401 that needs no body.
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::body::HttpBody as _;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::response::Response;
-use axum::routing::any;
 use bytes::Bytes;
 use chrono::Utc;
 use futures_util::FutureExt as _;
-use http::Method;
+use http::{Method, Request};
+use hyper::body::Body;
+use percent_encoding::percent_decode_str;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -28,21 +28,30 @@ use super::body::{self, Budget};
 use super::client_address::ClientAddress;
 use super::outcome::Outcome;
 use super::request_log::RequestLog;
+use super::tally::Tally;
 use crate::auth::{Received, Refusal, Verified};
 use crate::config::ServerConfig;
 use crate::event::{Kind, Record};
 use crate::journal::{Journal, JournalError};
 use crate::metrics::Metrics;
+use crate::names::SourceName;
 use crate::sources::{Handshake, Source, Sources, Split};
 
 /// Bodies larger than this are authenticated and split on a thread of their own: it takes long enough to hold up others.
 const LARGE_BODY: usize = 256 * 1024;
 
+/// A source, and what is counted of its requests.
+struct At {
+    source: Arc<dyn Source>,
+    tally: Tally,
+}
+
 /// The public door's state: everything that a request needs, and the bounds on all of them together.
 pub struct Public {
-    sources: Arc<Sources>,
+    sources: BTreeMap<SourceName, At>,
+    /// What is counted of requests at no source.
+    elsewhere: Tally,
     journal: Arc<dyn Journal>,
-    metrics: Arc<Metrics>,
     client_address: ClientAddress,
     prefix: String,
     body_read_timeout: Duration,
@@ -54,12 +63,17 @@ pub struct Public {
 
 impl Public {
     /// A door to this journal for these sources.
-    pub fn new(sources: Arc<Sources>, journal: Arc<dyn Journal>, metrics: Arc<Metrics>, config: &ServerConfig) -> Self {
+    pub fn new(sources: &Sources, journal: Arc<dyn Journal>, metrics: &Arc<Metrics>, config: &ServerConfig) -> Self {
         let trusted_proxies = config.trusted_proxies.clone();
+        let at = |source: &Arc<dyn Source>| {
+            let name = source.name().clone();
+            let tally = Tally::new(metrics.clone(), Some(name.clone()));
+            (name, At { source: source.clone(), tally })
+        };
         Self {
-            sources,
+            sources: sources.iter().map(at).collect(),
+            elsewhere: Tally::new(metrics.clone(), None),
             journal,
-            metrics,
             client_address: ClientAddress::new(config.client_address_header, trusted_proxies),
             prefix: config.public_url_prefix.trim_end_matches('/').to_owned(),
             body_read_timeout: config.body_read_timeout,
@@ -75,14 +89,24 @@ impl Public {
         self.draining.store(true, Ordering::Relaxed);
     }
 
+    /// The source that this path is of.
+    fn at(&self, path: &str) -> Option<&At> {
+        let name = path.strip_prefix(&self.prefix)?.strip_prefix("/webhooks/")?;
+        // A name has no letters that need it, but RFC 3986 has whoever wants encode any.
+        let name = percent_decode_str(name.strip_suffix('/').unwrap_or(name)).decode_utf8().ok()?;
+        self.sources.get(&*name)
+    }
+
     /// Leads a request to its answer, and tells of it.
-    async fn handle(&self, source: Option<&Arc<dyn Source>>, peer: IpAddr, request: Request) -> Response {
+    async fn handle<B>(&self, at: Option<&At>, peer: IpAddr, request: Request<B>) -> Response
+    where
+        B: Body<Data = Bytes, Error: Send> + Send,
+    {
         let request_id = Uuid::now_v7();
-        let name = source.map(|source| source.name().clone());
-        let mut log =
-            RequestLog::begin(self.metrics.clone(), request_id, name, request.method().clone(), request.uri().path());
-        let answer = match source {
-            Some(source) => {
+        let tally = at.map_or(&self.elsewhere, |at| &at.tally);
+        let mut log = RequestLog::begin(tally, request_id, request.method().clone(), request.uri().clone());
+        let answer = match at {
+            Some(At { source, .. }) => {
                 let answer = self.answer(source, peer, request, request_id, &mut log);
                 // What a panic leaves behind is only the log line, which is whole at every step.
                 AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| Outcome::Failed.into())
@@ -94,14 +118,17 @@ impl Public {
     }
 
     /// The answer to a request at a source's path.
-    async fn answer(
+    async fn answer<B>(
         &self,
         source: &Arc<dyn Source>,
         peer: IpAddr,
-        request: Request,
+        request: Request<B>,
         request_id: Uuid,
-        log: &mut RequestLog,
-    ) -> Answer {
+        log: &mut RequestLog<'_>,
+    ) -> Answer
+    where
+        B: Body<Data = Bytes, Error: Send> + Send,
+    {
         if ![Method::HEAD, Method::GET, Method::POST].contains(request.method()) {
             return Outcome::MethodNotAllowed.into();
         }
@@ -121,14 +148,17 @@ impl Public {
 
     /// A POST: screen, read, authenticate, split, append. What strangers can hold up comes before what is bounded for all:
     /// only an authentic request takes one of `max_in_flight`.
-    async fn receive(
+    async fn receive<B>(
         &self,
         source: &Arc<dyn Source>,
         peer: IpAddr,
-        request: Request,
+        request: Request<B>,
         request_id: Uuid,
-        log: &mut RequestLog,
-    ) -> Result<Answer, Answer> {
+        log: &mut RequestLog<'_>,
+    ) -> Result<Answer, Answer>
+    where
+        B: Body<Data = Bytes, Error: Send> + Send,
+    {
         if self.buffered.is_exhausted() {
             return Err(Outcome::Busy.into());
         }
@@ -169,7 +199,7 @@ impl Public {
 
     /// Has the journal store the records. It goes on with that when we stop waiting, because it is slow or because the
     /// client is gone and this future with it: that is [`Journal::append`]'s own promise.
-    async fn append(&self, records: Vec<Record>, log: &mut RequestLog) -> Result<(), Outcome> {
+    async fn append(&self, records: Vec<Record>, log: &mut RequestLog<'_>) -> Result<(), Outcome> {
         let kinds: Vec<Kind> = records.iter().map(|record| record.kind).collect();
         let asked = Instant::now();
         let answer = timeout(self.ack_timeout, self.journal.append(records)).await;
@@ -217,30 +247,18 @@ fn handshake(handshake: Handshake) -> Answer {
     }
 }
 
-/// The routes of the public listener: `{public_url_prefix}/webhooks/{source}`, with or without a slash behind it.
-pub fn public_router(public: Arc<Public>) -> Router {
-    let path = format!("{}/webhooks/{{source}}", public.prefix);
-    Router::new()
-        .route(&path, any(at_a_source))
-        .route(&format!("{path}/"), any(at_a_source))
-        .fallback(elsewhere)
-        .with_state(public)
-}
-
-async fn at_a_source(
-    State(public): State<Arc<Public>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    name: Result<Path<String>, PathRejection>,
-    request: Request,
-) -> Response {
-    let source = name.ok().and_then(|Path(name)| public.sources.get(&name));
-    public.handle(source, peer.ip(), request).await
-}
-
-async fn elsewhere(
-    State(public): State<Arc<Public>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    request: Request,
-) -> Response {
-    public.handle(None, peer.ip(), request).await
+/// What the public listener serves: `{public_url_prefix}/webhooks/{source}`, with or without a slash behind it.
+pub fn public_door<B>(
+    public: Arc<Public>,
+) -> impl Fn(SocketAddr, Request<B>) -> Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>> + Clone
+where
+    B: Body<Data = Bytes, Error: Send> + Send + 'static,
+{
+    move |peer, request| {
+        let public = public.clone();
+        Box::pin(async move {
+            let at = public.at(request.uri().path());
+            Ok(public.handle(at, peer.ip(), request).await)
+        })
+    }
 }

@@ -1,30 +1,28 @@
 //! What is said and counted of a request: one line at info, and the metrics. Invariant 8: no query, header or body, and
 //! the client's address only at debug.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::Method;
+use http::{Method, Uri};
 use tracing::{debug, info};
 use uuid::Uuid;
 
 use super::outcome::Outcome;
+use super::tally::Tally;
 use crate::event::{Arrival, Kind};
 use crate::journal::Appended;
-use crate::metrics::{EventLabels, Metrics, ProofLabels, RequestLabels, SourceLabels};
 use crate::names::SourceName;
 
 /// The longest path that is logged, in characters.
 const PATH_CHARS: usize = 200;
 
 /// A request, from its headers to its answer. Dropped without an answer, it tells of a client that went away.
-pub(super) struct RequestLog {
-    metrics: Arc<Metrics>,
+pub(super) struct RequestLog<'a> {
+    tally: &'a Tally,
     started: Instant,
     request_id: Uuid,
-    source: Option<SourceName>,
     method: Method,
-    path: String,
+    uri: Uri,
     bytes: usize,
     accepted: usize,
     duplicates: usize,
@@ -33,23 +31,15 @@ pub(super) struct RequestLog {
     finished: bool,
 }
 
-impl RequestLog {
-    /// A request whose headers have arrived. `path` is without query.
-    pub(super) fn begin(
-        metrics: Arc<Metrics>,
-        request_id: Uuid,
-        source: Option<SourceName>,
-        method: Method,
-        path: &str,
-    ) -> Self {
-        let path = path.chars().take(PATH_CHARS).collect();
+impl<'a> RequestLog<'a> {
+    /// A request whose headers have arrived.
+    pub(super) fn begin(tally: &'a Tally, request_id: Uuid, method: Method, uri: Uri) -> Self {
         Self {
-            metrics,
+            tally,
             started: Instant::now(),
             request_id,
-            source,
             method,
-            path,
+            uri,
             bytes: 0,
             accepted: 0,
             duplicates: 0,
@@ -72,14 +62,7 @@ impl RequestLog {
     /// It is authentic, proven by these.
     pub(super) fn proven(&self, arrival: &Arrival) {
         debug!(request_id = %self.request_id, client_address = %arrival.client_address, proofs = ?arrival.proofs, "authentic");
-        for proof in &arrival.proofs {
-            let labels = ProofLabels {
-                source: self.source_text(),
-                scheme: proof.scheme.as_str(),
-                position: u32::try_from(proof.position).unwrap_or(u32::MAX),
-            };
-            self.metrics.proofs.get_or_create(&labels).inc();
-        }
+        arrival.proofs.iter().for_each(|proof| self.tally.proof(proof));
     }
 
     /// The journal answered, or did not in time.
@@ -90,18 +73,11 @@ impl RequestLog {
     /// What became of its events.
     pub(super) fn appended(&mut self, events: impl Iterator<Item = (Kind, Appended)>) {
         for (kind, appended) in events {
-            let outcome = match appended {
-                Appended::Stored => {
-                    self.accepted += 1;
-                    "stored"
-                }
-                Appended::Duplicate => {
-                    self.duplicates += 1;
-                    "duplicate"
-                }
-            };
-            let labels = EventLabels { source: self.source_text(), kind: kind.as_str(), outcome };
-            self.metrics.events.get_or_create(&labels).inc();
+            match appended {
+                Appended::Stored => self.accepted += 1,
+                Appended::Duplicate => self.duplicates += 1,
+            }
+            self.tally.event(kind, appended);
         }
     }
 
@@ -115,26 +91,15 @@ impl RequestLog {
         self.tell(outcome);
     }
 
-    fn source_text(&self) -> String {
-        self.source.as_ref().map_or_else(String::new, |source| source.as_str().to_owned())
-    }
-
     fn tell(&mut self, outcome: Outcome) {
         self.finished = true;
         let took = self.started.elapsed();
-        self.metrics
-            .requests
-            .get_or_create(&RequestLabels { source: self.source_text(), outcome: outcome.as_str() })
-            .inc();
-        if outcome.asked_the_journal() {
-            let labels = SourceLabels { source: self.source_text() };
-            self.metrics.ack_seconds.get_or_create(&labels).observe(took.as_secs_f64());
-        }
+        self.tally.request(outcome, took.as_secs_f64());
         info!(
             request_id = %self.request_id,
-            source = self.source.as_ref().map(SourceName::as_str),
-            method = %self.method,
-            path = self.path,
+            source = self.tally.source().map(SourceName::as_str),
+            method = self.method.as_str(),
+            path = path(&self.uri),
             status = (outcome != Outcome::Disconnected).then(|| outcome.status().as_u16()),
             outcome = outcome.as_str(),
             reason = self.reason,
@@ -148,7 +113,13 @@ impl RequestLog {
     }
 }
 
-impl Drop for RequestLog {
+/// The path without the query, which may hold a key.
+fn path(uri: &Uri) -> &str {
+    let path = uri.path();
+    path.char_indices().nth(PATH_CHARS).map_or(path, |(end, _)| &path[..end])
+}
+
+impl Drop for RequestLog<'_> {
     fn drop(&mut self) {
         if !self.finished {
             self.tell(Outcome::Disconnected);

@@ -86,7 +86,7 @@ impl Sources {
 
     /// The source of this name.
     pub fn get(&self, name: &str) -> Option<&Arc<dyn Source>> {
-        self.by_name.get(name.parse::<SourceName>().ok().as_ref()?)
+        self.by_name.get(name)
     }
 
     /// All sources.

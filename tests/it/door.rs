@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use hooksink::auth::hmac_signature::{Algorithm, sign};
 use hooksink::config::{ApiKey, Auth, ClientAddressHeader, MetaConfig, ServerConfig, SourceConfig, WebexConnectConfig};
 use hooksink::event::{EventId, Record};
-use hooksink::http::{Listener, Public, public_router};
+use hooksink::http::{Listener, Public, public_door};
 use hooksink::journal::{
     Appended, Consumer, ConsumerSpec, DeadLetter, Journal, JournalError, JournalStatus, Letters, ReplayProgress,
     ReplayRequest, SinkStatus,
@@ -123,12 +123,12 @@ impl Door {
         let mut config = server_config();
         change(&mut config);
         let (journal, metrics) = (MemoryJournal::default(), Arc::new(Metrics::new()));
-        let public = Public::new(Arc::new(sources()), Arc::new(journal.clone()), metrics.clone(), &config);
+        let public = Public::new(&sources(), Arc::new(journal.clone()), &metrics, &config);
         let public = Arc::new(public);
         let tcp = TcpListener::bind(config.listen).await.unwrap();
         let address = tcp.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let serving = Listener::from(&config).serve(tcp, public_router(public.clone()), stop.clone());
+        let serving = Listener::from(&config).serve(tcp, public_door(public.clone()), stop.clone());
         Self { address, journal, metrics, public, stop, serving: tokio::spawn(serving) }
     }
 

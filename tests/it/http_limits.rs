@@ -9,6 +9,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
+use tower::Service as _;
 
 use crate::door::{Client, Door, MAX_BODY, META_BODY, Mode, plain, post, post_messenger, server_config, until, within};
 
@@ -204,7 +205,7 @@ async fn a_client_that_never_reads_its_answer_is_cut_off() {
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = tcp.local_addr().unwrap();
     let (stop, connect) = (CancellationToken::new(), || async { TcpStream::connect(address).await.map(Client::over) });
-    let serving = tokio::spawn(listener.serve(tcp, router, stop.clone()));
+    let serving = tokio::spawn(listener.serve(tcp, move |_, request| router.clone().call(request), stop.clone()));
     let mut never_reads = connect().await.unwrap();
     never_reads.send(&plain("GET", "/large")).await;
     // There is one place: whoever comes next is served once the first is gone, and it never goes of itself.

@@ -57,6 +57,8 @@ impl Writer {
             Ok(())
         })
         .map_err(failed)?;
+        // Set once, since this is called once.
+        let _ = self.shared.wanted.set(specs.iter().map(|spec| spec.wants.clone()).collect());
         for spec in specs {
             let known = self.shared.sinks.all().contains_key(&spec.sink);
             let new = if known { None } else { Some(load_place(&self.conn, &spec.sink).map_err(failed)?) };

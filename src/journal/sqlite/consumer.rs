@@ -228,8 +228,13 @@ impl Consumer for SqliteConsumer {
             .zip(&plan.requests)
             .filter_map(|(stream, request)| Some((*stream, request.as_ref()?.after)))
             .collect();
+        let mut budget = Budget::new(max_events, max_bytes);
+        if let (true, [Stream::Log], [Some(request)]) = (plan.adopted.is_empty(), &plan.streams[..], &plan.requests[..])
+            && let Some(page) = self.shared.tail.read(request, &mut budget)
+        {
+            return self.hand_out(&after, Found { pages: vec![(Stream::Log, page)], ..Found::default() });
+        }
         let sink = self.sink.clone();
-        let budget = Budget::new(max_events, max_bytes);
         let found = self.reader.read(move |conn| look(conn, &sink, &plan, budget)).await?;
         self.hand_out(&after, found)
     }

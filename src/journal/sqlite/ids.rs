@@ -1,165 +1,173 @@
-//! The ids of the newest events, which no table holds yet. Ids are random, so that an index which is written with each
-//! event has a page of its own for each. Here they wait in memory until there are many, and are then written in their
-//! order, a few with each event: neighbours share pages. What waits is in the log as well, from which it is read at start.
+//! Which ids the log holds, and at which positions. Ids are random: an index that every commit adds to would have each
+//! event write a page of the file of its own. So those of the newest segment are kept in memory only, and read from its
+//! events at a start. Those of a full segment are written in their order, some with each commit, into its table
+//! `ids_{n}`, before which a filter stands in memory that spares nearly all questions to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 
-use uuid::Uuid;
+use rusqlite::{Connection, OptionalExtension as _, params};
 
-/// Ids that gather before they are written, at most, and as a part of a segment: more of them share pages in a smaller
-/// table.
-const GATHER: usize = 32_768;
-const PART: u64 = 16;
-/// Ids that are written for each that comes: those that gathered before are written long before the next are many.
-const PACE: usize = 2;
-/// Ids written at once, at least.
-const STEP: usize = 64;
+use super::filter::Filter;
+use crate::event::EventId;
 
-/// Ids on their way, with the positions of their events.
+/// The least number of ids that a commit writes of a full segment.
+const LEAST_STEP: usize = 64;
+
+/// A full segment of which not all ids are in its table yet.
 #[derive(Debug)]
-pub(super) struct Young {
-    /// How many gather.
-    enough: usize,
-    gathering: BTreeMap<Uuid, u64>,
-    leaving: BTreeMap<Uuid, u64>,
-    /// How many may leave by now.
-    due: usize,
-    /// What to take back when the transaction fails: what came, with what it replaced, and what left.
-    came: Vec<(Uuid, Option<u64>)>,
-    left: Vec<(Uuid, u64)>,
-    /// The position from which on ids may be in no table, once it has changed and until that is kept.
-    since: Option<u64>,
+struct Sealing {
+    n: i64,
+    ids: BTreeMap<EventId, u64>,
+    /// The last id written.
+    written: Option<EventId>,
+    filter: Filter,
 }
 
-impl Young {
-    /// None yet, in a log of so many events a segment.
-    pub(super) fn new(segment_events: u64) -> Self {
-        let enough = usize::try_from(segment_events / PART).map_or(GATHER, |part| part.min(GATHER));
-        Self {
-            enough: enough.max(1),
-            gathering: BTreeMap::new(),
-            leaving: BTreeMap::new(),
-            due: 0,
-            came: Vec::new(),
-            left: Vec::new(),
-            since: None,
-        }
-    }
+/// A full segment whose ids are in its table.
+#[derive(Debug)]
+struct Sealed {
+    n: i64,
+    filter: Filter,
+    probe: String,
+}
 
-    /// The position of the event with this id, if it is one of these.
-    pub(super) fn seq(&self, id: Uuid) -> Option<u64> {
-        self.gathering.get(&id).or_else(|| self.leaving.get(&id)).copied()
+impl Sealed {
+    fn new(n: i64, filter: Filter) -> Self {
+        Self { n, filter, probe: probe(n) }
     }
+}
 
-    /// An id that came.
-    pub(super) fn insert(&mut self, id: Uuid, seq: u64) {
-        let replaced = self.gathering.insert(id, seq);
-        self.came.push((id, replaced));
-        self.due += PACE;
-    }
+/// Asks a full segment for the position of an id.
+pub(super) fn probe(n: i64) -> String {
+    format!("SELECT seq FROM ids_{n} WHERE id = ?1")
+}
 
-    /// Ids that are to be written to their tables now, in order.
-    pub(super) fn take(&mut self) -> &[(Uuid, u64)] {
-        let begin = self.left.len();
-        if self.leaving.is_empty() {
-            self.due = 0;
-        } else if self.due >= STEP.min(self.enough) {
-            for _ in 0..self.due {
-                self.left.extend(self.leaving.pop_first());
+/// The ids of all segments.
+#[derive(Debug, Default)]
+pub(super) struct Ids {
+    newest: BTreeMap<EventId, u64>,
+    sealing: VecDeque<Sealing>,
+    sealed: Vec<Sealed>,
+}
+
+/// Ids of a full segment that a transaction writes.
+pub(super) struct SealStep {
+    upto: Option<EventId>,
+    last: bool,
+}
+
+impl Ids {
+    /// The ids of these segments, oldest first.
+    pub(super) fn load(conn: &Connection, segments: impl ExactSizeIterator<Item = i64>) -> rusqlite::Result<Self> {
+        let mut ids = Self::default();
+        let newest = segments.len().saturating_sub(1);
+        for (place, n) in segments.enumerate() {
+            conn.execute_batch(&create(n))?;
+            if place == newest {
+                ids.newest = of_events(conn, n)?;
+                break;
             }
-            self.due = 0;
+            let filter: Option<Vec<u8>> =
+                conn.query_row("SELECT filter FROM segments WHERE n = ?1", [n], |row| row.get(0))?;
+            match filter.as_deref().and_then(Filter::from_bytes) {
+                Some(filter) => ids.sealed.push(Sealed::new(n, filter)),
+                None => ids.sealing.push_back(Sealing::resume(conn, n)?),
+            }
         }
-        &self.left[begin..]
+        Ok(ids)
     }
 
-    /// The position from which on ids may be in no table, where that is to be kept.
-    pub(super) fn since(&self) -> Option<u64> {
-        self.since
+    /// Whether an id stands at `oldest` or after it.
+    pub(super) fn holds(&self, conn: &Connection, id: EventId, oldest: u64) -> rusqlite::Result<bool> {
+        let held = |seq: u64| seq >= oldest;
+        let in_memory = std::iter::once(&self.newest).chain(self.sealing.iter().map(|sealing| &sealing.ids));
+        if in_memory.filter_map(|ids| ids.get(&id)).any(|seq| held(*seq)) {
+            return Ok(true);
+        }
+        for sealed in self.sealed.iter().filter(|sealed| sealed.filter.may_hold(id)) {
+            let mut probe = conn.prepare_cached(&sealed.probe)?;
+            if probe.query_row([id.0.as_bytes().as_slice()], |row| row.get(0)).optional()?.is_some_and(held) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
-    /// The transaction is committed, and `since` kept with it if it was asked for.
-    pub(super) fn committed(&mut self, kept_since: Option<u64>) {
-        self.came.clear();
-        self.left.clear();
-        if self.since == kept_since {
-            self.since = None;
+    /// The id of an event that is being stored.
+    pub(super) fn add(&mut self, id: EventId, seq: u64) {
+        self.newest.insert(id, seq);
+    }
+
+    /// The event was not stored after all.
+    pub(super) fn take_back(&mut self, id: EventId) {
+        self.newest.remove(&id);
+    }
+
+    /// The newest segment is full, and this one follows it.
+    pub(super) fn begin_segment(&mut self, full: i64) {
+        let ids = std::mem::take(&mut self.newest);
+        let filter = Filter::for_ids(ids.len());
+        self.sealing.push_back(Sealing { n: full, ids, written: None, filter });
+    }
+
+    /// Writes ids of a full segment, if there is one that has not all of its own in its table, about as many as a commit
+    /// of so many events can carry without being much slower. To be told of by [`Ids::sealed`] once it is committed.
+    pub(super) fn seal(&mut self, conn: &Connection, events: usize) -> rusqlite::Result<Option<SealStep>> {
+        let Some(sealing) = self.sealing.front_mut() else { return Ok(None) };
+        let mut upto = sealing.written;
+        let mut insert = conn.prepare_cached(&format!("INSERT INTO ids_{} VALUES (?1, ?2)", sealing.n))?;
+        let mut rest = sealing.ids.range((sealing.written.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+        for (id, seq) in rest.by_ref().take(LEAST_STEP.max(2 * events)) {
+            insert.execute(params![id.0.as_bytes().as_slice(), seq])?;
+            sealing.filter.insert(*id);
+            upto = Some(*id);
         }
-        if self.gathering.len() >= self.enough && self.leaving.is_empty() {
-            self.leaving = std::mem::take(&mut self.gathering);
-            self.since = self.leaving.values().min().copied();
-            self.due = 0;
+        let last = rest.next().is_none();
+        if last {
+            conn.prepare_cached("UPDATE segments SET filter = ?2 WHERE n = ?1")?
+                .execute(params![sealing.n, sealing.filter.to_bytes()])?;
+        }
+        Ok(Some(SealStep { upto, last }))
+    }
+
+    /// The ids that [`Ids::seal`] wrote are committed.
+    pub(super) fn sealed(&mut self, step: &SealStep) {
+        if let Some(sealing) = self.sealing.front_mut() {
+            sealing.written = step.upto;
+        }
+        if step.last {
+            self.sealed.extend(self.sealing.pop_front().map(|sealing| Sealed::new(sealing.n, sealing.filter)));
         }
     }
 
-    /// The transaction failed.
-    pub(super) fn rolled_back(&mut self) {
-        self.leaving.extend(self.left.drain(..));
-        while let Some((id, replaced)) = self.came.pop() {
-            match replaced {
-                Some(seq) => self.gathering.insert(id, seq),
-                None => self.gathering.remove(&id),
-            };
-        }
+    /// The segment is gone.
+    pub(super) fn drop_segment(&mut self, n: i64) {
+        self.sealing.retain(|sealing| sealing.n != n);
+        self.sealed.retain(|sealed| sealed.n != n);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ENOUGH: usize = 1000;
-
-    fn id(n: u64) -> Uuid {
-        Uuid::new_v5(&Uuid::NAMESPACE_OID, &n.to_be_bytes())
+impl Sealing {
+    /// Goes on where an earlier process stopped.
+    fn resume(conn: &Connection, n: i64) -> rusqlite::Result<Self> {
+        let ids = of_events(conn, n)?;
+        let written: Option<[u8; 16]> =
+            conn.query_row(&format!("SELECT max(id) FROM ids_{n}"), [], |row| row.get(0))?;
+        let written = written.map(|bytes| EventId(uuid::Uuid::from_bytes(bytes)));
+        let mut filter = Filter::for_ids(ids.len());
+        ids.keys().filter(|id| Some(**id) <= written).for_each(|id| filter.insert(*id));
+        Ok(Self { n, ids, written, filter })
     }
+}
 
-    /// Stores one event a transaction; what was written, in order.
-    fn store(young: &mut Young, events: std::ops::Range<u64>) -> (Vec<(Uuid, u64)>, u64) {
-        let (mut written, mut since) = (Vec::new(), 0);
-        for n in events {
-            young.insert(id(n), n);
-            written.extend_from_slice(young.take());
-            let keep = young.since();
-            since = keep.unwrap_or(since);
-            young.committed(keep);
-        }
-        (written, since)
-    }
+/// The table of a segment's ids.
+pub(super) fn create(n: i64) -> String {
+    format!("CREATE TABLE IF NOT EXISTS ids_{n} (id BLOB PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID")
+}
 
-    #[test]
-    fn every_id_is_written_once_or_waits_and_is_found_until_then() {
-        let mut young = Young::new(ENOUGH as u64 * PART);
-        let events = 5 * ENOUGH as u64 + 17;
-        let (written, since) = store(&mut young, 0..events);
-        let mut positions: Vec<u64> = written.iter().map(|(_, seq)| *seq).collect();
-        positions.sort_unstable();
-        positions.dedup();
-        assert_eq!(positions.len(), written.len());
-        let waiting = (0..events).filter(|n| young.seq(id(*n)) == Some(*n)).count();
-        assert_eq!(waiting + written.len(), usize::try_from(events).unwrap());
-        assert!(waiting <= 2 * ENOUGH, "{waiting}");
-        // What a start reads from the log has all of them, and not much more.
-        assert!((0..since).all(|n| young.seq(id(n)).is_none()));
-        assert!(events - since <= 2 * ENOUGH as u64, "{since} of {events}");
-        // Neighbours come together, so that they share pages.
-        let in_order = written.windows(2).filter(|pair| pair[0].0 < pair[1].0).count();
-        assert!(written.len() - in_order < 10, "{in_order} of {}", written.len());
-    }
-
-    #[test]
-    fn what_is_rolled_back_is_as_it_was() {
-        let mut young = Young::new(ENOUGH as u64 * PART);
-        let first = ENOUGH as u64 + 100;
-        store(&mut young, 0..first);
-        let before = (young.gathering.clone(), young.leaving.clone());
-        assert!(!before.1.is_empty());
-        // One of them comes anew, as an event whose first copy has left the journal does.
-        for (n, seq) in (first..first + 100).map(|n| (n, n)).chain([(first - 1, first + 100)]) {
-            young.insert(id(n), seq);
-        }
-        assert!(!young.take().is_empty());
-        assert_eq!(young.seq(id(first - 1)), Some(first + 100));
-        young.rolled_back();
-        assert_eq!((young.gathering, young.leaving), before);
-    }
+/// The ids of the events in a segment.
+fn of_events(conn: &Connection, n: i64) -> rusqlite::Result<BTreeMap<EventId, u64>> {
+    let mut statement = conn.prepare(&format!("SELECT id, seq FROM events_{n}"))?;
+    statement.query_map([], |row| Ok((super::row::id(row, 0)?, row.get(1)?)))?.collect()
 }

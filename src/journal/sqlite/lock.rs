@@ -3,9 +3,15 @@
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::error::OpenError;
 use super::files;
+
+/// How long a process that is about to end is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The lock, held until it is dropped.
 #[derive(Debug)]
@@ -14,7 +20,7 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock of the journal at this path, which exists, or tells who has it.
+    /// Takes the lock of the journal at this path, which exists, or tells who has it. Blocks for up to a second.
     pub(super) fn take(journal: &Path) -> Result<Self, OpenError> {
         // Beside the file itself, as SQLite's log is: whoever comes through a link finds the same lock.
         let path = lock_path(&journal.canonicalize().map_err(|error| OpenError::io(journal, &error))?);
@@ -25,7 +31,13 @@ impl Lock {
             .truncate(false)
             .open(&path)
             .map_err(|error| OpenError::io(&path, &error))?;
-        match file.try_lock() {
+        let deadline = Instant::now() + PATIENCE;
+        let mut taken = file.try_lock();
+        while matches!(taken, Err(TryLockError::WouldBlock)) && Instant::now() < deadline {
+            std::thread::sleep(PAUSE);
+            taken = file.try_lock();
+        }
+        match taken {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();

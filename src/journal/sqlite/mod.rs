@@ -6,21 +6,21 @@
 //! consumer ─► its own connection, a page at a time
 //! checkpoint thread ─► copies the write-ahead log into the file; past its limit the writer begins it anew
 //! ```
-//! The files, in reading order: `schema`, `segments` (the log in tables), `ids` and `bloom` (its copies found), `page` (reading it),
-//! `row`; `queue`,
-//! `writer`; `front` (the contiguous front), `sinks` (their places), `settle`, `consumer`; `letters`, `replay`,
+//! The files, in reading order: `schema`, `segments` (the log in tables), `ids` and `filter` (what it holds), `page`
+//! (reading it), `tail` (its end, in memory), `row`; `queue`, `writer`; `front` (the contiguous front), `sinks` (their
+//! places), `settle`, `consumer`; `letters`, `replay`,
 //! `admin`; `retention`, `checkpoint`, `backup`, `housekeeping`; `lock`, `files`, `disk`, `soundness`,
 //! `connection`, `error`.
 
 mod admin;
 mod backup;
-mod bloom;
 mod checkpoint;
 mod connection;
 mod consumer;
 mod disk;
 mod error;
 mod files;
+mod filter;
 mod front;
 mod housekeeping;
 mod ids;
@@ -37,12 +37,13 @@ mod settle;
 mod shared;
 mod sinks;
 mod soundness;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use async_trait::async_trait;
@@ -61,6 +62,7 @@ use self::row::Prepared;
 use self::segments::Log;
 use self::shared::{News, Reader, Shared};
 use self::sinks::Sinks;
+use self::tail::Tail;
 use self::writer::Writer;
 use super::{
     Appended, Consumer, ConsumerSpec, DeadLetter, Journal, JournalError, JournalStatus, Letters, ReplayProgress,
@@ -97,7 +99,7 @@ impl SqliteJournal {
         let failed = |error: rusqlite::Error| OpenError::sqlite(path, &error);
         connection::set_up_writer(&conn).map_err(failed)?;
         schema::migrate(&conn, path)?;
-        let log = Log::load(&conn, config.segment_events).map_err(failed)?;
+        let log = Log::load(&conn).map_err(failed)?;
         let key = schema::meta(&conn, "key").map_err(failed)?.unwrap_or_default();
         let sinks = Sinks::load(&conn).map_err(failed)?;
         let shared = Arc::new(Shared {
@@ -105,6 +107,8 @@ impl SqliteJournal {
             metrics,
             queue: Queue::new(config.queue),
             sinks,
+            tail: Tail::default(),
+            wanted: OnceLock::new(),
             news: watch::Sender::new(News { last_seq: log.last(), others: 0 }),
             key,
             status: Mutex::new(JournalStatus {
@@ -208,7 +212,7 @@ impl Journal for SqliteJournal {
         }
         let records: Vec<Prepared> = records
             .into_iter()
-            .map(Prepared::new)
+            .map(|record| Prepared::new(record, &self.shared))
             .collect::<Result<_, _>>()
             .map_err(|_| JournalError::Unavailable("a record's context cannot be written as JSON".to_owned()))?;
         let bytes = records.iter().map(Prepared::bytes).sum();

@@ -12,7 +12,7 @@ use crate::filter::Filter;
 use crate::names::SourceName;
 
 /// Positions looked at for one page, wanted or not.
-const WINDOW: usize = 4096;
+pub(super) const WINDOW: usize = 4096;
 
 /// What is read.
 pub(super) struct Request {
@@ -96,6 +96,11 @@ pub(super) fn next_events(n: i64) -> String {
 }
 
 impl Request {
+    /// Whether this record of the log is asked for.
+    pub(super) fn is_for_record(&self, record: &Record, seq: u64) -> bool {
+        !self.except.contains(&seq) && self.wants.iter().all(|filter| filter.matches(record))
+    }
+
     fn is_for(&self, row: &Row<'_>, seq: u64) -> rusqlite::Result<bool> {
         if self.except.contains(&seq) {
             return Ok(false);

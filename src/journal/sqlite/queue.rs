@@ -18,6 +18,10 @@ const BATCH_EVENTS: usize = 4096;
 /// Bytes of one transaction, but for a single larger request.
 const BATCH_BYTES: u64 = 16 * 1024 * 1024;
 
+/// How long a place that moved waits at least before it rides on a commit: its page is one more for each commit it is
+/// in.
+const CURSOR_RIDES: Duration = Duration::from_millis(20);
+
 /// A request to store records.
 pub(super) struct Append {
     pub(super) records: Vec<Prepared>,
@@ -81,10 +85,17 @@ impl Queue {
             return Err(JournalError::Closed);
         }
         add(&mut waiting)?;
-        if waiting.asleep {
+        self.rouse(waiting);
+        Ok(())
+    }
+
+    /// Wakes the writer, once: until it runs, more may come.
+    fn rouse(&self, mut waiting: MutexGuard<'_, Waiting>) {
+        let asleep = std::mem::take(&mut waiting.asleep);
+        drop(waiting);
+        if asleep {
             self.wake.notify_one();
         }
-        Ok(())
     }
 
     /// A request to store.
@@ -125,9 +136,7 @@ impl Queue {
         let mut waiting = self.lock();
         if waiting.moved.is_none() {
             waiting.moved = Some(Instant::now());
-            if waiting.asleep {
-                self.wake.notify_one();
-            }
+            self.rouse(waiting);
         }
     }
 
@@ -173,9 +182,10 @@ impl Queue {
             }
             work.appends.extend(waiting.appends.pop_front());
         }
-        let commits = !work.appends.is_empty() || !work.settlements.is_empty() || waiting.closed;
+        let commits = !work.appends.is_empty() || !work.settlements.is_empty();
         let due = waiting.moved.is_some_and(|since| since.elapsed() >= CURSOR_DELAY);
-        work.places = waiting.moved.is_some() && (commits || due);
+        let rides = waiting.moved.is_some_and(|since| since.elapsed() >= CURSOR_RIDES);
+        work.places = due || (commits && rides) || (waiting.closed && waiting.moved.is_some());
         if work.places {
             waiting.moved = None;
         }

@@ -13,7 +13,7 @@ use crate::names::SinkName;
 
 /// Events that leave in one step.
 const STEP_EVENTS: u64 = 512;
-/// Ids that leave in one step: they are small, and lie beside each other.
+/// Ids of a segment without events that leave in one step.
 const STEP_IDS: u64 = 4096;
 /// Dead letters that leave in one step: they may be as large as a request.
 pub(super) const STEP_LETTERS: usize = 64;
@@ -99,27 +99,25 @@ impl Writer {
         Ok(end)
     }
 
-    /// Removes a step of the ids of a segment whose events have all left, in their order, so that whole pages become
-    /// free; at last the empty tables.
+    /// Drops the oldest segment when all its events have left and a newer one is written; an empty table goes quickly.
     fn drop_empty_segments(&mut self) -> rusqlite::Result<u64> {
-        let Some(n) = self.log.left() else { return Ok(0) };
-        let dropped = self.transact(|writer| {
-            let step = format!(
-                "DELETE FROM ids_{n} WHERE id <= coalesce(
-                     (SELECT id FROM ids_{n} ORDER BY id LIMIT 1 OFFSET {STEP_IDS}), (SELECT max(id) FROM ids_{n}))"
-            );
-            if writer.conn.prepare_cached(&step)?.execute([])? > 0 {
-                return Ok(false);
-            }
-            writer.conn.execute_batch(&format!(
-                "DROP TABLE events_{n}; DROP TABLE ids_{n};
-                 DELETE FROM filters WHERE n = {n}; DELETE FROM segments WHERE n = {n}"
-            ))?;
-            Ok(true)
-        })?;
-        if dropped {
-            self.log.segments.remove(0);
+        let [oldest, second, ..] = self.log.segments.as_slice() else { return Ok(0) };
+        if self.log.oldest < second.first_seq {
+            return Ok(0);
         }
+        let n = oldest.n;
+        let ids = self.transact(|writer| {
+            let sql = format!("DELETE FROM ids_{n} WHERE id IN (SELECT id FROM ids_{n} ORDER BY id LIMIT {STEP_IDS})");
+            writer.conn.prepare_cached(&sql)?.execute([]).map(|ids| ids as u64)
+        })?;
+        if ids > 0 {
+            return Ok(ids);
+        }
+        self.transact(|writer| {
+            let sql = format!("DROP TABLE events_{n}; DROP TABLE ids_{n}; DELETE FROM segments WHERE n = {n}");
+            writer.conn.execute_batch(&sql)
+        })?;
+        self.log.drop_segment(n);
         Ok(1)
     }
 
@@ -129,6 +127,9 @@ impl Writer {
             return Err(JournalError::Full("the disk has less free than journal.disk_reserve".to_owned()));
         }
         let limit = self.shared.config.max_size;
+        if self.bytes + bytes > limit {
+            self.measure();
+        }
         while self.bytes + bytes > limit {
             let made = if self.configured { self.make_room() } else { Ok(false) };
             match made {
@@ -145,7 +146,9 @@ impl Writer {
     }
 
     fn make_room(&mut self) -> rusqlite::Result<bool> {
-        Ok(self.remove(None)? > 0 || (self.skip()? && self.remove(None)? > 0))
+        let made = self.remove(None)? > 0 || (self.skip()? && self.remove(None)? > 0);
+        self.measure();
+        Ok(made)
     }
 
     /// Takes the oldest events from the sinks that allow it, if no other sink is owed them; whether it did.

@@ -8,6 +8,8 @@ use rusqlite::Row;
 use rusqlite::types::Type;
 use uuid::Uuid;
 
+use super::shared::Shared;
+use super::tail::{self, Slot};
 use crate::event::{Context, EventId, Kind, Record, Subject};
 use crate::names::SourceType;
 
@@ -16,19 +18,50 @@ pub(super) const COLUMNS: &str = "id, source, source_type, kind, subject, occurr
 
 /// A record ready to be bound: what takes time is done by who asks, not by the writer.
 pub(super) struct Prepared {
-    pub(super) record: Record,
+    pub(super) record: Arc<Record>,
     pub(super) context: String,
+    /// What the record was cut out of. It is kept as long as the record waits, since it counts for the memory that all
+    /// bodies together may take.
+    body: Bytes,
+    kept: Kept,
+}
+
+/// What becomes of a record in memory when it is stored.
+#[derive(Clone, Copy)]
+enum Kept {
+    Unwanted,
+    Here,
+    InFile,
 }
 
 impl Prepared {
-    pub(super) fn new(record: Record) -> serde_json::Result<Self> {
+    pub(super) fn new(mut record: Record, shared: &Shared) -> serde_json::Result<Self> {
         let context = serde_json::to_string(&record.context)?;
-        Ok(Self { record, context })
+        let body = record.raw.clone();
+        let kept = match shared.wants(&record) {
+            false => Kept::Unwanted,
+            true if record.raw.len() > tail::MAX_RAW => Kept::InFile,
+            true => {
+                // Cut loose from its body, which it would hold otherwise.
+                record.raw = Bytes::copy_from_slice(&body);
+                Kept::Here
+            }
+        };
+        Ok(Self { record: Arc::new(record), context, body, kept })
     }
 
-    /// About how many bytes it takes in the file, its index entry included.
+    /// About how many bytes it takes in the file, its id among the others included.
     pub(super) fn bytes(&self) -> u64 {
-        (self.record.raw.len() + self.context.len() + 200) as u64
+        (self.body.len() + self.context.len() + 200) as u64
+    }
+
+    /// What is kept in memory of the record that was stored.
+    pub(super) fn slot(&self) -> Slot {
+        match self.kept {
+            Kept::Unwanted => Slot::Unwanted,
+            Kept::Here => Slot::Event(Arc::clone(&self.record)),
+            Kept::InFile => Slot::InFile,
+        }
     }
 }
 

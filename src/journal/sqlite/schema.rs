@@ -12,11 +12,9 @@ const APPLICATION_ID: i64 = 0x686b_736b;
 /// The step to version n stands at n - 1. A step that was released never changes.
 const MIGRATIONS: &[&str] = &[
     // 1: times are milliseconds since 1970 in UTC; `seq` is the position in the log, never used twice.
-    // The events themselves stand in tables events_1, events_2, …, their ids in ids_1, ids_2, … (see segments.rs).
+    // The events themselves stand in tables events_1, events_2, … (see segments.rs).
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
      CREATE TABLE segments (n INTEGER PRIMARY KEY, first_seq INTEGER NOT NULL);
-     -- Of the segments that get no more events: which ids they cannot hold (see bloom.rs).
-     CREATE TABLE filters (n INTEGER PRIMARY KEY, bits BLOB NOT NULL);
      CREATE TABLE sinks (
          name TEXT PRIMARY KEY,
          cursor INTEGER NOT NULL,
@@ -76,6 +74,8 @@ const MIGRATIONS: &[&str] = &[
          at INTEGER NOT NULL
      );
      INSERT INTO meta VALUES ('key', randomblob(32));",
+    // 2: the ids of a full segment stand in a table ids_1, ids_2, … of their own (see ids.rs), when its filter is here.
+    "ALTER TABLE segments ADD COLUMN filter BLOB;",
 ];
 
 /// Brings the journal to the newest version.

@@ -1,50 +1,31 @@
-//! The log, cut into tables by time of receipt. Each has a table of ids of its own, and a filter that tells which ids it
-//! cannot hold, so that what an event costs does not grow with history.
+//! The log, cut into tables by time of receipt, so that what an event costs does not grow with history: the newest is
+//! written, the others are only read, and the oldest leave.
 
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
-use uuid::Uuid;
 
-use super::bloom::Bloom;
-use super::ids::Young;
-use super::row::{self, COLUMNS, Prepared};
+use super::ids::{self, Ids};
+use super::row::{COLUMNS, Prepared};
 use super::schema;
+use crate::event::EventId;
 use crate::journal::Appended;
 
-/// The key in `meta` of the position from which on ids may be in no table of ids.
-const YOUNG_SINCE: &str = "young_since";
-
-/// One table of the log, and the one of its ids.
+/// One table of the log.
 #[derive(Debug, Clone)]
 pub(super) struct Segment {
-    /// Its number: the tables are `events_{n}` and `ids_{n}`.
+    /// Its number: the table is `events_{n}`.
     pub(super) n: i64,
     /// The position it begins with.
     pub(super) first_seq: u64,
-    /// Of a segment that gets no more events.
-    filter: Option<Arc<Bloom>>,
     insert: Arc<str>,
-    insert_id: Arc<str>,
-    probe: Arc<str>,
 }
 
 impl Segment {
     fn new(n: i64, first_seq: u64) -> Self {
-        Self {
-            n,
-            first_seq,
-            filter: None,
-            insert: format!("INSERT INTO events_{n} (seq, {COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)").into(),
-            insert_id: format!("INSERT OR REPLACE INTO ids_{n} VALUES (?1, ?2)").into(),
-            probe: probe(n).into(),
-        }
+        let insert = format!("INSERT INTO events_{n} (seq, {COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+        Self { n, first_seq, insert: insert.into() }
     }
-}
-
-/// Asks this segment for the position of an id.
-pub(super) fn probe(n: i64) -> String {
-    format!("SELECT seq FROM ids_{n} WHERE id = ?1")
 }
 
 /// The log as the writer sees it. Positions are given out without holes, and events leave from the oldest on, so that
@@ -53,29 +34,26 @@ pub(super) fn probe(n: i64) -> String {
 pub(super) struct Log {
     /// Oldest first; never empty.
     pub(super) segments: Vec<Segment>,
+    /// Which ids are held.
+    pub(super) ids: Ids,
     /// The position of the oldest event held.
     pub(super) oldest: u64,
     /// The position of the next event stored.
     pub(super) next: u64,
-    /// Events a segment.
-    segment_events: u64,
-    /// Of the newest segment.
-    filter: Bloom,
-    young: Young,
-    /// What of `young` the running transaction keeps.
-    keeps_since: Option<u64>,
+    /// The ids that the transaction under way stores.
+    storing: Vec<EventId>,
 }
 
-/// The log as it was when a transaction began.
+/// Where the log ended and began before a transaction.
+#[derive(Clone, Copy)]
 pub(super) struct Mark {
-    segments: usize,
     oldest: u64,
     next: u64,
 }
 
 impl Log {
     /// The log as the journal has it; a new journal gets its first segment.
-    pub(super) fn load(conn: &Connection, segment_events: u64) -> rusqlite::Result<Self> {
+    pub(super) fn load(conn: &Connection) -> rusqlite::Result<Self> {
         let mut segments: Vec<Segment> = conn
             .prepare("SELECT n, first_seq FROM segments ORDER BY n")?
             .query_map([], |row| Ok(Segment::new(row.get(0)?, row.get(1)?)))?
@@ -98,46 +76,8 @@ impl Log {
         let begun = segments.last().map_or(1, |segment| segment.first_seq);
         let kept: Option<u64> = schema::meta(conn, "next_seq")?;
         let next = newest.map_or(1, |seq| seq + 1).max(begun).max(kept.unwrap_or(1));
-        let mut log = Self {
-            segments,
-            oldest: oldest.unwrap_or(next),
-            next,
-            segment_events,
-            filter: Bloom::new(segment_events),
-            young: Young::new(segment_events),
-            keeps_since: None,
-        };
-        log.load_ids(conn)?;
-        Ok(log)
-    }
-
-    /// Filters are kept, but for that of the newest segment; ids that are in no table are read from the log.
-    fn load_ids(&mut self, conn: &Connection) -> rusqlite::Result<()> {
-        for segment in &mut self.segments {
-            let kept: Option<Vec<u8>> =
-                conn.query_row("SELECT bits FROM filters WHERE n = ?1", [segment.n], |row| row.get(0)).optional()?;
-            segment.filter = kept.and_then(|bits| Bloom::from_bytes(&bits)).map(Arc::new);
-        }
-        let newest = self.segments.last().map_or(1, |segment| segment.n);
-        let mut statement = conn.prepare(&format!("SELECT id FROM ids_{newest}"))?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            self.filter.insert(row::id(row, 0)?.0);
-        }
-        let since: u64 = schema::meta(conn, YOUNG_SINCE)?.unwrap_or(1);
-        for n in after(conn, since - 1)? {
-            let mut statement = conn.prepare(&format!("SELECT seq, id FROM events_{n} WHERE seq >= ?1"))?;
-            let mut rows = statement.query([since])?;
-            while let Some(row) = rows.next()? {
-                let id = row::id(row, 1)?.0;
-                self.young.insert(id, row.get(0)?);
-                if n == newest {
-                    self.filter.insert(id);
-                }
-            }
-        }
-        self.young.committed(None);
-        Ok(())
+        let ids = Ids::load(conn, segments.iter().map(|segment| segment.n))?;
+        Ok(Self { segments, ids, oldest: oldest.unwrap_or(next), next, storing: Vec::new() })
     }
 
     /// The position of the newest event.
@@ -145,35 +85,16 @@ impl Log {
         self.next - 1
     }
 
-    /// Where a transaction begins.
-    pub(super) fn mark(&self) -> Mark {
-        Mark { segments: self.segments.len(), oldest: self.oldest, next: self.next }
-    }
-
-    /// The transaction is committed.
-    pub(super) fn committed(&mut self) {
-        self.young.committed(self.keeps_since.take());
-    }
-
-    /// The transaction failed: the log is as it was when it began.
-    pub(super) fn rolled_back(&mut self, mark: &Mark) {
-        (self.oldest, self.next) = (mark.oldest, mark.next);
-        self.segments.truncate(mark.segments);
-        self.keeps_since = None;
-        self.young.rolled_back();
-    }
-
     /// Stores one record, unless its id is held.
     pub(super) fn insert(&mut self, conn: &Connection, prepared: &Prepared) -> rusqlite::Result<Appended> {
-        let record = &prepared.record;
-        let id = record.id.0;
-        if self.holds(conn, id)? {
+        let record = &*prepared.record;
+        let Some(newest) = self.segments.last() else { return Err(rusqlite::Error::QueryReturnedNoRows) };
+        if self.ids.holds(conn, record.id, self.oldest)? {
             return Ok(Appended::Duplicate);
         }
-        let Some(newest) = self.segments.last() else { return Err(rusqlite::Error::QueryReturnedNoRows) };
         conn.prepare_cached(&newest.insert)?.execute(params![
             self.next,
-            id.as_bytes(),
+            record.id.0.as_bytes().as_slice(),
             record.source.as_str(),
             record.source_type.as_str(),
             record.kind.as_str(),
@@ -183,79 +104,51 @@ impl Log {
             prepared.context,
             record.raw.as_ref(),
         ])?;
-        self.filter.insert(id);
-        self.young.insert(id, self.next);
+        self.ids.add(record.id, self.next);
+        self.storing.push(record.id);
         self.next += 1;
-        self.write_ids(conn)?;
         Ok(Appended::Stored)
     }
 
-    /// Whether an event with this id is held.
-    fn holds(&self, conn: &Connection, id: Uuid) -> rusqlite::Result<bool> {
-        if let Some(seq) = self.young.seq(id) {
-            return Ok(seq >= self.oldest);
-        }
-        for (at, segment) in self.segments.iter().enumerate().rev() {
-            let last = at + 1 == self.segments.len();
-            let filter = if last { Some(&self.filter) } else { segment.filter.as_deref() };
-            if filter.is_some_and(|filter| !filter.may_hold(id)) {
-                continue;
-            }
-            let seq: Option<u64> =
-                conn.prepare_cached(&segment.probe)?.query_row([id.as_bytes()], |row| row.get(0)).optional()?;
-            // The ids of events that have left go later than they.
-            if seq.is_some_and(|seq| seq >= self.oldest) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    /// Where the log stands before a transaction.
+    pub(super) fn mark(&self) -> Mark {
+        Mark { oldest: self.oldest, next: self.next }
     }
 
-    /// Writes the ids whose time has come.
-    fn write_ids(&mut self, conn: &Connection) -> rusqlite::Result<()> {
-        if let Some(since) = self.young.since()
-            && self.keeps_since.is_none()
-        {
-            schema::set_meta(conn, YOUNG_SINCE, since)?;
-            self.keeps_since = Some(since);
-        }
-        for (id, seq) in self.young.take() {
-            let segment = self.segments.iter().rev().find(|segment| segment.first_seq <= *seq);
-            // Of what has left, no id is needed.
-            if let Some(segment) = segment.filter(|_| *seq >= self.oldest) {
-                conn.prepare_cached(&segment.insert_id)?.execute(params![id.as_bytes(), seq])?;
-            }
-        }
-        Ok(())
+    /// The transaction is committed.
+    pub(super) fn committed(&mut self) {
+        self.storing.clear();
+    }
+
+    /// The transaction was rolled back.
+    pub(super) fn rolled_back(&mut self, to: Mark) {
+        self.storing.drain(..).for_each(|id| self.ids.take_back(id));
+        (self.oldest, self.next) = (to.oldest, to.next);
     }
 
     /// Whether the newest segment has as many events as it should.
-    pub(super) fn is_segment_full(&self) -> bool {
-        self.segments.last().is_some_and(|segment| self.next - segment.first_seq >= self.segment_events.max(1))
+    pub(super) fn is_segment_full(&self, events: u64) -> bool {
+        self.segments.last().is_some_and(|segment| self.next - segment.first_seq >= events.max(1))
     }
 
-    /// Begins a new segment, and keeps the filter of the one before. To be followed by [`Log::segment_begun`].
-    pub(super) fn begin_segment(&mut self, conn: &Connection) -> rusqlite::Result<()> {
-        let n = self.segments.last().map_or(0, |segment| segment.n);
-        conn.execute("INSERT OR REPLACE INTO filters VALUES (?1, ?2)", params![n, self.filter.to_bytes()])?;
-        self.segments.push(create(conn, n + 1, self.next)?);
-        Ok(())
+    /// Makes the tables of a segment that follows.
+    pub(super) fn create_segment(&self, conn: &Connection) -> rusqlite::Result<Segment> {
+        let n = self.segments.last().map_or(1, |segment| segment.n + 1);
+        create(conn, n, self.next)
     }
 
-    /// The new segment is committed.
-    pub(super) fn segment_begun(&mut self) {
-        let filter = std::mem::replace(&mut self.filter, Bloom::new(self.segment_events));
-        if let [.., before, _] = self.segments.as_mut_slice() {
-            before.filter = Some(Arc::new(filter));
+    /// Goes on in a segment whose tables are committed.
+    pub(super) fn begin_segment(&mut self, segment: Segment) {
+        if let Some(full) = self.segments.last() {
+            self.ids.begin_segment(full.n);
         }
+        self.segments.push(segment);
     }
 
-    /// The oldest segment, if all its events have left and a newer one is written.
-    pub(super) fn left(&self) -> Option<i64> {
-        match self.segments.as_slice() {
-            [oldest, second, ..] if self.oldest >= second.first_seq => Some(oldest.n),
-            _ => None,
-        }
+    /// The tables of a segment are gone.
+    pub(super) fn drop_segment(&mut self, n: i64) {
+        self.segments.retain(|segment| segment.n != n);
+        self.ids.drop_segment(n);
     }
 }
 
@@ -272,10 +165,10 @@ fn create(conn: &Connection, n: i64, first_seq: u64) -> rusqlite::Result<Segment
              received_at INTEGER NOT NULL,
              context TEXT NOT NULL,
              raw BLOB NOT NULL
-         );
-         CREATE TABLE ids_{n} (id BLOB PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID"
+         )"
     ))?;
-    conn.execute("INSERT INTO segments VALUES (?1, ?2)", params![n, first_seq])?;
+    conn.execute_batch(&ids::create(n))?;
+    conn.execute("INSERT INTO segments (n, first_seq) VALUES (?1, ?2)", params![n, first_seq])?;
     Ok(Segment::new(n, first_seq))
 }
 

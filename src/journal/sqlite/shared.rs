@@ -1,7 +1,7 @@
 //! What the handle, the writer and the consumers share.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
@@ -10,8 +10,11 @@ use super::connection;
 use super::error::failure;
 use super::queue::{Command, Queue};
 use super::sinks::Sinks;
+use super::tail::Tail;
 use super::writer::Writer;
 use crate::config::JournalConfig;
+use crate::event::Record;
+use crate::filter::Filter;
 use crate::journal::{JournalError, JournalStatus};
 use crate::metrics::Metrics;
 
@@ -30,12 +33,20 @@ pub(super) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     pub(super) queue: Queue,
     pub(super) sinks: Sinks,
+    pub(super) tail: Tail,
+    /// What the configured sinks want, once they are known.
+    pub(super) wanted: OnceLock<Vec<Filter>>,
     pub(super) news: watch::Sender<News>,
     pub(super) key: [u8; 32],
     pub(super) status: Mutex<JournalStatus>,
 }
 
 impl Shared {
+    /// Whether a configured sink wants this record.
+    pub(super) fn wants(&self, record: &Record) -> bool {
+        self.wanted.get().is_some_and(|filters| filters.iter().any(|filter| filter.matches(record)))
+    }
+
     /// The state, from memory.
     pub(super) fn status(&self) -> MutexGuard<'_, JournalStatus> {
         // It is only ever overwritten by values.

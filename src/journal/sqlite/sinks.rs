@@ -130,6 +130,7 @@ pub(super) fn unknown(sink: &SinkName) -> JournalError {
 }
 
 /// Places that are being made durable by a transaction.
+#[derive(Default)]
 pub(super) struct Saving(Vec<SinkName>);
 
 /// Writes the places that moved. They count as saved from now on; [`Saving::failed`] takes that back.

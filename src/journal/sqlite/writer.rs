@@ -15,11 +15,15 @@ use super::queue::{Append, Work};
 use super::segments::Log;
 use super::settle::Settlement;
 use super::shared::Shared;
-use super::sinks;
+use super::sinks::{self, Saving};
+use super::tail::Slot;
 use crate::journal::{Appended, JournalError};
 
 /// How often the writer looks after disk, ages, and metrics.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// Bytes added after which the file and its log are measured.
+const MEASURED_BYTES: u64 = 512 * 1024;
 
 /// However the writer ends, also by a panic, nobody waits for it any more.
 struct Abandon(Arc<Shared>);
@@ -38,8 +42,10 @@ pub(super) struct Writer {
     pub(super) conn: Rc<Connection>,
     pub(super) shared: Arc<Shared>,
     pub(super) log: Log,
-    /// Bytes in use, as of the last commit.
+    /// Bytes in use: as last measured, and about what was added since.
     pub(super) bytes: u64,
+    /// Bytes added since they were measured.
+    unmeasured: u64,
     /// Why the last append was not stored, until one is, or a try on our own succeeds.
     pub(super) trouble: Option<JournalError>,
     /// Whether the disk has less free than it should.
@@ -67,6 +73,7 @@ impl Writer {
             shared,
             log,
             bytes: 0,
+            unmeasured: 0,
             trouble: None,
             disk_low: false,
             tidying: false,
@@ -119,32 +126,46 @@ impl Writer {
         self.closed = work.closed;
         let Work { appends, settlements, commands, places, .. } = work;
         if !appends.is_empty() || !settlements.is_empty() || places {
-            self.batch(appends, settlements);
+            self.batch(appends, settlements, places);
         }
         for command in commands {
             command(self);
         }
         if Instant::now() >= self.housekeeping {
+            self.measure();
             self.keep_house();
+            self.bound_wal();
             self.housekeeping = Instant::now() + HOUSEKEEPING;
         }
+        let removed = self.tidying;
         if self.tidying {
             self.tidying = self.tidy();
         }
-        self.bound_wal();
+        if self.unmeasured >= MEASURED_BYTES || removed || self.backing_up {
+            self.measure();
+            self.bound_wal();
+        }
     }
 
-    /// Runs `work` in a transaction; places that moved ride on it. When it fails, nothing of it remains.
+    /// Runs `work` in a transaction, and makes places durable that moved. When it fails, nothing of it remains.
     pub(super) fn transact<T>(&mut self, work: impl FnOnce(&mut Self) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        self.commit(work, true)
+    }
+
+    /// The same, with or without the places.
+    fn commit<T>(&mut self, work: impl FnOnce(&mut Self) -> rusqlite::Result<T>, places: bool) -> rusqlite::Result<T> {
         let mark = self.log.mark();
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let done = work(self).and_then(|value| Ok((value, sinks::save(&self.conn, &self.shared.sinks)?)));
+        let save = |writer: &Self| match places {
+            true => sinks::save(&writer.conn, &writer.shared.sinks),
+            false => Ok(Saving::default()),
+        };
+        let done = work(self).and_then(|value| Ok((value, save(self)?)));
         let failed = match done {
             Ok((value, saving)) => match self.conn.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])) {
                 Ok(_) => {
                     saving.committed(&self.shared.sinks);
                     self.log.committed();
-                    self.measure();
                     return Ok(value);
                 }
                 Err(error) => {
@@ -154,7 +175,7 @@ impl Writer {
             },
             Err(error) => error,
         };
-        self.log.rolled_back(&mark);
+        self.log.rolled_back(mark);
         // Some failures have rolled back on their own already.
         if !self.conn.is_autocommit()
             && let Err(error) = self.conn.execute_batch("ROLLBACK")
@@ -166,7 +187,7 @@ impl Writer {
         Err(failed)
     }
 
-    fn batch(&mut self, appends: Vec<Append>, settlements: Vec<Settlement>) {
+    fn batch(&mut self, appends: Vec<Append>, settlements: Vec<Settlement>, places: bool) {
         let appends = self.admit(appends);
         let (mut settlements, stale): (Vec<_>, Vec<_>) = settlements.into_iter().partition(|settlement| {
             let all = self.shared.sinks.all();
@@ -180,7 +201,7 @@ impl Writer {
             settlement.forget_skipped(&self.shared.sinks);
         }
         let begun = Instant::now();
-        let stored = self.transact(|writer| {
+        let work = |writer: &mut Self| {
             let mut answers = Vec::with_capacity(appends.len());
             for append in &appends {
                 let answer: rusqlite::Result<Vec<Appended>> =
@@ -192,10 +213,14 @@ impl Writer {
                     change.write(&writer.conn, &settlement.sink)?;
                 }
             }
-            Ok(answers)
-        });
-        match stored {
-            Ok(answers) => self.answer(appends, answers, settlements, begun),
+            let sealed = writer.log.ids.seal(&writer.conn, answers.iter().map(Vec::len).sum())?;
+            Ok((answers, sealed))
+        };
+        match self.commit(work, places) {
+            Ok((answers, sealed)) => {
+                sealed.iter().for_each(|step| self.log.ids.sealed(step));
+                self.answer(appends, answers, settlements, begun);
+            }
             Err(error) => self.refuse(&error, appends, settlements),
         }
     }
@@ -210,13 +235,26 @@ impl Writer {
         let metrics = &self.shared.metrics;
         if !appends.is_empty() {
             self.trouble = None;
+            let bytes: u64 = appends.iter().map(|append| append.bytes).sum();
+            self.bytes += bytes;
+            self.unmeasured += bytes;
             metrics.journal_commit_seconds.observe(begun.elapsed().as_secs_f64());
             let events: usize = answers.iter().map(Vec::len).sum();
             #[expect(clippy::cast_precision_loss, reason = "a batch has far fewer than 2^52 events")]
             metrics.journal_batch_events.observe(events as f64);
         }
+        // Before the answers: who has one finds the event.
+        self.tell_extent();
         let last_seq = self.log.last();
-        self.shared.news.send_if_modified(|news| std::mem::replace(&mut news.last_seq, last_seq) != last_seq);
+        let stored: Vec<Slot> = std::iter::zip(&appends, &answers)
+            .flat_map(|(append, answer)| std::iter::zip(&append.records, answer))
+            .filter(|(_, appended)| **appended == Appended::Stored)
+            .map(|(record, _)| record.slot())
+            .collect();
+        if !stored.is_empty() {
+            self.shared.tail.extend(last_seq + 1 - stored.len() as u64, stored);
+            self.shared.news.send_modify(|news| news.last_seq = last_seq);
+        }
         for (append, answer) in appends.into_iter().zip(answers) {
             // Who asked may be gone; the records are stored all the same.
             let _ = append.reply.send(Ok(answer));
@@ -235,9 +273,9 @@ impl Writer {
         for settlement in settlements {
             let _ = settlement.reply.send(Ok(()));
         }
-        if self.log.is_segment_full() {
-            match self.transact(|writer| writer.log.begin_segment(&writer.conn)) {
-                Ok(()) => self.log.segment_begun(),
+        if self.log.is_segment_full(self.shared.config.segment_events) {
+            match self.transact(|writer| writer.log.create_segment(&writer.conn)) {
+                Ok(segment) => self.log.begin_segment(segment),
                 // The old one serves until it works.
                 Err(error) => tracing::warn!(%error, "the journal could not begin a new segment"),
             }
@@ -277,14 +315,20 @@ impl Writer {
         Vec::new()
     }
 
-    /// Takes the measure of the file after a commit.
-    fn measure(&mut self) {
+    /// Takes the measure of the file.
+    pub(super) fn measure(&mut self) {
+        self.unmeasured = 0;
         let number =
             |pragma| -> rusqlite::Result<u64> { self.conn.prepare_cached(pragma)?.query_row([], |row| row.get(0)) };
         let in_use = || Ok::<_, rusqlite::Error>(number("PRAGMA page_count")? - number("PRAGMA freelist_count")?);
         if let Ok(pages) = in_use() {
             self.bytes = pages * super::PAGE_BYTES;
         }
+        self.tell_extent();
+    }
+
+    /// Tells how much the journal holds.
+    pub(super) fn tell_extent(&self) {
         let mut status = self.shared.status();
         status.bytes = self.bytes;
         status.events = self.log.next - self.log.oldest;

@@ -132,8 +132,8 @@ fn a_file_with_a_broken_beginning_or_without_its_end_is_refused_and_left_as_it_i
     }
 }
 
-/// Whichever page it is. Of the pages with events, of which there may be millions, not all are read at the start: what
-/// is damaged there is said when it is read.
+/// Whichever page it is. Of the pages with events, of which there may be millions, only those of the newest segment are
+/// read at the start: what is damaged elsewhere is said when it is read.
 #[test]
 fn a_damaged_page_is_refused_or_said_and_never_passed_over() {
     let whole = stopped();
@@ -154,7 +154,7 @@ fn a_damaged_page_is_refused_or_said_and_never_passed_over() {
         }
     }
     println!("of {} pages, {refused} were refused and {lacking} said later", whole.len() / PAGE);
-    assert!(refused > 5 && lacking > 15, "{refused} {lacking}");
+    assert!(refused > 5 && refused + lacking > 20, "{refused} {lacking}");
 }
 
 #[test]
