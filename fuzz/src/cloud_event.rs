@@ -1,5 +1,5 @@
 //! From a body through split and decode to the CloudEvents that leave, read back by a reader of our own. An input is a
-//! byte that names the sender, and a body.
+//! byte that names the sender, and a body, perhaps with its content type and a NUL before it.
 
 use std::sync::Arc;
 
@@ -8,16 +8,17 @@ use hooksink::model::Payload;
 use hooksink::names::SourceType;
 
 use super::json::{Json, Value};
-use super::request::{LONGEST, now, sources, split};
+use super::request::{LONGEST, now, parted, sources, split};
 
 /// Every event leaves as one line, which a strict reader of CloudEvents 1.0.2 takes, and which says what the record says.
 pub fn check(input: &[u8]) {
-    let [sender, body @ ..] = input else { return };
+    let [sender, rest @ ..] = input else { return };
+    let (content_type, body) = parted(rest);
     if body.len() > LONGEST {
         return;
     }
     let sender = if sender % 2 == 0 { SourceType::Meta } else { SourceType::WebexConnect };
-    let (_, split) = split(sender, body);
+    let (_, split) = split(sender, content_type, body);
     for record in split.records.into_iter().take(20) {
         let event = sources().decode(Arc::new(record));
         let line = event.to_json(Format::Cloudevents, false);
@@ -83,6 +84,8 @@ fn is_read_back(event: &Event, line: &[u8], with_raw: bool) {
     let time = record.occurred_at.unwrap_or(record.received_at);
     assert_eq!(milliseconds(&attributes["time"]), Some(time.timestamp_millis()), "{}", attributes["time"]);
 
+    let media_type = attributes["datacontenttype"].as_bytes();
+    assert!(media_type.iter().all(|byte| matches!(byte, b' '..=b'~')) && media_type.contains(&b'/'), "{media_type:?}");
     if matches!(*event.payload, Payload::Opaque) {
         assert!(members.member("data").is_none());
         let data = members.member("data_base64").and_then(Value::text).expect("a body that is no JSON");

@@ -20,7 +20,7 @@ pub fn check(input: &[u8]) {
         assert_eq!(answer.is_ok(), right, "{}", signature.escape_ascii());
     }
     refuses_wrong_signatures(SourceType::Meta, body);
-    let (verified, split) = split(SourceType::Meta, body);
+    let (verified, split) = split(SourceType::Meta, None, body);
     let json = str::from_utf8(body).ok().and_then(Json::read);
     assert_eq!(split.json, json.is_some(), "what is JSON and what is not");
     match json {

@@ -78,10 +78,14 @@ where
     })
 }
 
-/// Proves a request with this body and this signature.
+/// Proves a request with this body and this signature. None if that cannot stand in a header.
 pub(crate) fn authenticate(sender: SourceType, signature: &[u8], body: &[u8]) -> Option<Result<Verified, Refusal>> {
     let mut headers = HeaderMap::new();
     headers.insert(header(sender), HeaderValue::from_bytes(signature).ok()?);
+    Some(authenticate_with(sender, headers, body))
+}
+
+fn authenticate_with(sender: SourceType, headers: HeaderMap, body: &[u8]) -> Result<Verified, Refusal> {
     let request = Received {
         headers,
         query: String::new(),
@@ -89,17 +93,19 @@ pub(crate) fn authenticate(sender: SourceType, signature: &[u8], body: &[u8]) ->
         client_address: [192, 0, 2, 1].into(),
         request_id: "request".to_owned(),
     };
-    Some(source(sender).authenticate(request))
+    source(sender).authenticate(request)
 }
 
 /// Splits an authentic body, and checks what holds for that of either sender: the bytes of each record are of the body,
 /// what stands beside them can be kept, and another copy has the same ids.
-pub(crate) fn split(sender: SourceType, body: &[u8]) -> (Verified, Split) {
+pub(crate) fn split(sender: SourceType, content_type: Option<&[u8]>, body: &[u8]) -> (Verified, Split) {
     let signature = format!("sha256={}", hmac::<sha2::Sha256>(body));
-    let proven = || {
-        let verified = authenticate(sender, signature.as_bytes(), body).expect("hex can stand in a header");
-        verified.expect("the signature is right")
-    };
+    let mut headers = HeaderMap::new();
+    headers.insert(header(sender), HeaderValue::from_str(&signature).expect("hex can stand in a header"));
+    if let Some(value) = content_type.and_then(|value| HeaderValue::from_bytes(value).ok()) {
+        headers.insert("content-type", value);
+    }
+    let proven = || authenticate_with(sender, headers.clone(), body).expect("the signature is right");
     let verified = proven();
     assert_eq!(verified.body(), body, "the bytes are those that were signed");
     let split = source(sender).split(&verified, now());
@@ -149,7 +155,7 @@ pub(crate) fn refuses_wrong_signatures(sender: SourceType, body: &[u8]) {
     }
 }
 
-/// A signature and a body: what stands before and behind the first NUL. Without one all of it is the body.
+/// A header and a body: what stands before and behind the first NUL. Without one all of it is the body.
 pub(crate) fn parted(input: &[u8]) -> (Option<&[u8]>, &[u8]) {
     match input.iter().position(|byte| *byte == 0) {
         Some(at) => (Some(&input[..at]), &input[at + 1..]),

@@ -19,7 +19,7 @@ pub fn check(input: &[u8]) {
         assert_eq!(answer.is_ok(), is_right(signature, body), "{}", signature.escape_ascii());
     }
     refuses_wrong_signatures(SourceType::WebexConnect, body);
-    let (_, split) = split(SourceType::WebexConnect, body);
+    let (_, split) = split(SourceType::WebexConnect, None, body);
     let json = str::from_utf8(body).ok().and_then(Json::read);
     assert_eq!(split.json, json.is_some(), "what is JSON and what is not");
     assert_eq!(split.records.len(), 1);

@@ -1,15 +1,18 @@
 //! The form in which events leave: CloudEvents 1.0 in JSON, or the raw JSON.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::Event;
 use crate::json;
-use crate::model::{Payload, lenient};
+use crate::model::{self, Payload, lenient};
 
 /// What of an event is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -24,26 +27,12 @@ pub enum Format {
 
 /// RFC 3339 in UTC with milliseconds.
 pub fn rfc3339(time: DateTime<Utc>) -> String {
-    time.to_rfc3339_opts(SecondsFormat::Millis, true)
+    model::rfc3339(time)
 }
 
 /// The members of an event in JSON, to be looked at. Of what is deep or large inside, only the text is built.
 pub(crate) fn members(json: &[u8]) -> Option<Map<String, Value>> {
     lenient::map(str::from_utf8(json).ok()?)
-}
-
-#[derive(Serialize)]
-struct Attributes<'a> {
-    specversion: &'static str,
-    id: String,
-    source: String,
-    r#type: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    subject: Option<&'a str>,
-    time: String,
-    datacontenttype: &'a str,
-    receivedtime: String,
-    sourcetype: &'static str,
 }
 
 impl Event {
@@ -64,33 +53,34 @@ impl Event {
     }
 
     fn to_cloud_event(&self, include_raw: bool) -> Vec<u8> {
-        let record = &self.record;
+        let record = &*self.record;
         let opaque = matches!(*self.payload, Payload::Opaque);
-        let attributes = Attributes {
-            specversion: "1.0",
-            id: record.id.to_string(),
-            source: format!("/webhooks/{}", record.source),
-            r#type: record.kind.as_str(),
-            subject: record.subject.as_ref().map(super::Subject::as_str),
-            time: rfc3339(record.occurred_at.unwrap_or(record.received_at)),
-            datacontenttype: if opaque {
-                record.context.arrival.content_type.as_deref().unwrap_or("application/octet-stream")
-            } else {
-                "application/json"
-            },
-            receivedtime: rfc3339(record.received_at),
-            sourcetype: record.source_type.as_str(),
-        };
-        // The parts are joined as text, so that raw JSON goes through untouched and data is serialised only once.
-        let mut out = serde_json::to_vec(&attributes).expect("strings always serialise");
-        out.pop();
+        let mut out = Vec::with_capacity(ATTRIBUTES_BYTES + record.raw.len() * if include_raw { 4 } else { 3 });
+        // The parts are joined as text, so that raw JSON goes through untouched and nothing is serialised twice. Names of
+        // ours, numbers and times need no escapes.
+        let mut write = |texts: &[&str]| texts.iter().for_each(|text| out.extend_from_slice(text.as_bytes()));
+        let id = &mut Uuid::encode_buffer();
+        write(&[r#"{"specversion":"1.0","id":""#, record.id.0.hyphenated().encode_lower(id)]);
+        write(&[r#"","source":"/webhooks/"#, record.source.as_str(), r#"","type":""#, record.kind.as_str()]);
+        if let Some(subject) = &record.subject {
+            write(&[r#"","subject":"#, &quoted(&attribute(subject.as_str())), r#","time":""#]);
+        } else {
+            write(&[r#"","time":""#]);
+        }
+        write(&[&rfc3339(record.occurred_at.unwrap_or(record.received_at)), r#"","datacontenttype":"#]);
+        let content_type = record.context.arrival.content_type.as_deref().filter(|text| is_media_type(text));
+        match content_type.filter(|_| opaque) {
+            Some(content_type) => write(&[&quoted(content_type)]),
+            None if opaque => write(&[r#""application/octet-stream""#]),
+            None => write(&[r#""application/json""#]),
+        }
+        write(&[r#","receivedtime":""#, &rfc3339(record.received_at)]);
+        write(&[r#"","sourcetype":""#, record.source_type.as_str()]);
         if opaque {
-            out.extend_from_slice(b",\"data_base64\":\"");
-            out.extend_from_slice(STANDARD.encode(&record.raw).as_bytes());
-            out.extend_from_slice(b"\"}");
+            write(&[r#"","data_base64":""#, &STANDARD.encode(&record.raw), r#""}"#]);
             return out;
         }
-        out.extend_from_slice(b",\"data\":");
+        write(&[r#"","data":"#]);
         serde_json::to_writer(&mut out, &*self.payload).expect("models always serialise");
         if include_raw {
             out.pop();
@@ -100,5 +90,65 @@ impl Event {
         }
         out.push(b'}');
         out
+    }
+}
+
+/// About as long are the attributes of an event.
+const ATTRIBUTES_BYTES: usize = 512;
+
+/// The text as a JSON string.
+fn quoted(text: &str) -> String {
+    serde_json::to_string(text).expect("a text always serialises")
+}
+
+/// The text as an attribute may hold it, with U+FFFD for what none may hold: control characters and noncharacters
+/// (CloudEvents 1.0.2, "Type System").
+fn attribute(text: &str) -> Cow<'_, str> {
+    let may_stand = |char: char| {
+        let code = u32::from(char);
+        !char.is_control() && code & 0xfffe != 0xfffe && !(0xfdd0..=0xfdef).contains(&code)
+    };
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) || text.chars().all(may_stand) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.chars().map(|char| if may_stand(char) { char } else { char::REPLACEMENT_CHARACTER }).collect())
+}
+
+/// Whether a header says a media type (RFC 2045, 5.1), which is all that `datacontenttype` may hold.
+fn is_media_type(text: &str) -> bool {
+    let token = |text: &str| {
+        let special = |byte: u8| b"()<>@,;:\\\"/[]?=".contains(&byte);
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !special(byte))
+    };
+    let (essence, parameters) = text.split_once(';').unwrap_or((text, ""));
+    let printable = parameters.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    essence.trim_end().split_once('/').is_some_and(|(main, sub)| token(main) && token(sub)) && printable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attribute_holds_no_control_character() {
+        for (text, expected) in [
+            ("5083217764421199", "5083217764421199"),
+            ("Jörg 😀", "Jörg 😀"),
+            ("a\u{1}b\u{7f}\u{85}", "a\u{fffd}b\u{fffd}\u{fffd}"),
+            ("\u{fdd0}\u{1fffe}\u{fffd}", "\u{fffd}\u{fffd}\u{fffd}"),
+        ] {
+            assert_eq!(attribute(text), expected);
+        }
+    }
+
+    #[test]
+    fn only_a_media_type_is_one() {
+        for text in ["text/plain", "application/vnd.x+json;charset=utf-8", "multipart/form-data; boundary=\"a b\""] {
+            assert!(is_media_type(text), "{text}");
+        }
+        for text in ["", "text", "text/", "/plain", "te xt/plain", "text/plain;\u{7f}", "t\u{fffd}/plain", "a/b/c", "*"]
+        {
+            assert!(!is_media_type(text), "{text}");
+        }
     }
 }

@@ -26,6 +26,9 @@ pub enum Json<'a> {
     Object(Members<'a>),
 }
 
+/// As many members most objects have at most.
+const USUAL_MEMBERS: usize = 8;
+
 /// The members of an object in their order, each name once.
 pub type Members<'a> = Vec<(Cow<'a, str>, Json<'a>)>;
 
@@ -126,7 +129,7 @@ fn read<'a>(scanner: &mut Scanner<'a>, room: &mut usize, nesting: u32) -> Result
         }
         Type::Object => {
             let nesting = within()?;
-            let mut members = Vec::new();
+            let mut members = Vec::with_capacity(USUAL_MEMBERS);
             let push = |name, scanner: &mut Scanner<'a>| {
                 members.push((name, inner(scanner, nesting)?));
                 Some(())

@@ -360,11 +360,12 @@ fn opened(url: &str) -> Cow<'_, str> {
     let scheme = url.find(|c: char| !(c.is_ascii_alphanumeric() || "+-.".contains(c)));
     let whole = scheme.is_some_and(|end| end > 0 && url[end..].get(..3).is_some_and(|c| c.eq_ignore_ascii_case("%3A")))
         && !url.contains([':', '/', '?', '#', '&', '=']);
-    match percent_decode_str(url).decode_utf8() {
-        // NUL is no text that every sink can take.
-        Ok(opened) if whole => Cow::Owned(opened.replace('\0', "\u{fffd}")),
-        _ => Cow::Borrowed(url),
+    if !whole {
+        return Cow::Borrowed(url);
     }
+    // NUL is no text that every sink can take.
+    let opened = percent_decode_str(url).decode_utf8().map(|opened| opened.replace('\0', "\u{fffd}"));
+    opened.map_or(Cow::Borrowed(url), Cow::Owned)
 }
 
 crate::model::veil::veiled!(Attachment, Coordinates, Template, TemplateElement, Button, Product);

@@ -1,6 +1,6 @@
 //! Values that senders write in several ways, as text or time.
 
-use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Offset, SecondsFormat, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Offset, SecondsFormat, TimeDelta, TimeZone, Timelike, Utc};
 use serde::Serializer;
 
 use super::{Fields, Zone};
@@ -31,9 +31,33 @@ pub fn take_time(fields: &mut Fields<'_>, name: &str) -> Option<DateTime<Utc>> {
 }
 
 /// RFC 3339 in UTC with milliseconds, as all times leave.
+pub fn rfc3339(time: DateTime<Utc>) -> String {
+    let (year, nanosecond) = (time.year(), time.nanosecond());
+    // A leap second is a nanosecond beyond the last. It and years of other lengths are for chrono, which takes longer.
+    let (Ok(year @ 0..=9999), 0..1_000_000_000) = (u32::try_from(year), nanosecond) else {
+        return time.to_rfc3339_opts(SecondsFormat::Millis, true);
+    };
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    let mut write = |at: usize, digits: usize, mut number: u32| {
+        for place in text[at..at + digits].iter_mut().rev() {
+            *place += u8::try_from(number % 10).unwrap_or_default();
+            number /= 10;
+        }
+    };
+    write(0, 4, year);
+    write(5, 2, time.month());
+    write(8, 2, time.day());
+    write(11, 2, time.hour());
+    write(14, 2, time.minute());
+    write(17, 2, time.second());
+    write(20, 3, nanosecond / 1_000_000);
+    text.iter().map(|byte| char::from(*byte)).collect()
+}
+
+/// The same for a serialiser.
 pub fn serialize_time<S: Serializer>(time: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
     match time {
-        Some(time) => serializer.serialize_some(&time.to_rfc3339_opts(SecondsFormat::Millis, true)),
+        Some(time) => serializer.serialize_some(&rfc3339(*time)),
         None => serializer.serialize_none(),
     }
 }
@@ -166,6 +190,22 @@ mod tests {
             ("ä€😀", "none"),
         ] {
             assert_eq!(time(text, "Asia/Kolkata"), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_leave_as_chrono_writes_them() {
+        let texts = [
+            "1970-01-01T00:00:00.000Z",
+            "0000-01-01T00:00:00.000Z",
+            "9999-12-31T23:59:59.999Z",
+            "2016-12-31T23:59:60.500Z",
+        ];
+        let times = texts.map(|text| parse_time(text, Zone::UTC).unwrap());
+        assert_eq!(times.map(rfc3339), texts);
+        for number in (0..4_000_000_000_000_i64).step_by(7_777_777_777) {
+            let time = DateTime::from_timestamp_millis(number).unwrap();
+            assert_eq!(rfc3339(time), time.to_rfc3339_opts(SecondsFormat::Millis, true));
         }
     }
 

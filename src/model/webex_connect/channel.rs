@@ -25,6 +25,7 @@ pub(super) enum Channel {
 
 impl Channel {
     /// Every channel there is.
+    #[cfg(test)]
     pub(super) const ALL: &[Self] = &[
         Self::Messenger,
         Self::WhatsApp,

@@ -1,6 +1,6 @@
 use chrono::{DateTime, Utc};
 
-use super::channel::{ANY_USER_KEY, Channel};
+use super::channel::Channel;
 use super::connect_event::{CHANNELS, TIMES};
 use super::delivery_notification::Levels;
 use super::status::fold;
@@ -62,9 +62,28 @@ impl Glance {
     }
 }
 
+/// Whether a member is looked at. Every name is compared with this, so that it is one match.
 fn is_needed(name: &str) -> bool {
-    matches!(name, "deliveryInfoNotification" | "destination" | "event" | "oa" | "da")
-        || CHANNELS.contains(&name)
-        || TIMES.contains(&name)
-        || Channel::ALL.iter().flat_map(|channel| channel.user_keys()).chain(ANY_USER_KEY).any(|(key, _)| *key == name)
+    matches!(
+        name,
+        "deliveryInfoNotification" | "destination" | "event" | "channel" | "Channel" // what it is
+            | "ts" | "timeStamp" | "timestamp" | "datetime" // when
+            | "psid" | "waid" | "bsuid" | "userHandle" | "igsid" | "msisdn" | "abcUserId" | "userId" | "userld" // who
+            | "oa" | "da" | "from" | "twitterid" | "twitterId" | "conversationid"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::channel::ANY_USER_KEY;
+    use super::*;
+
+    #[test]
+    fn all_that_is_asked_for_is_needed() {
+        let keys = Channel::ALL.iter().flat_map(|channel| channel.user_keys()).chain(ANY_USER_KEY);
+        for name in keys.map(|(key, _)| key).chain(CHANNELS).chain(TIMES) {
+            assert!(is_needed(name), "{name}");
+        }
+        assert!(!is_needed("attachments"));
+    }
 }

@@ -51,6 +51,10 @@ impl Status {
 /// they equal none of them anyway.
 pub(super) fn fold(name: &str) -> String {
     const LONGEST: usize = 64;
+    if name.is_ascii() {
+        let letters = name.bytes().filter(|byte| !byte.is_ascii_whitespace() && !matches!(byte, b'-' | b'_' | 0xb));
+        return letters.take(LONGEST).map(|byte| char::from(byte.to_ascii_lowercase())).collect();
+    }
     name.chars()
         .filter(|c| !c.is_whitespace() && !matches!(c, '-' | '_'))
         .take(LONGEST)
