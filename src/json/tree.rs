@@ -129,9 +129,13 @@ fn read<'a>(scanner: &mut Scanner<'a>, room: &mut usize, nesting: u32) -> Result
         }
         Type::Object => {
             let nesting = within()?;
-            let mut members = Vec::with_capacity(USUAL_MEMBERS);
+            let mut members = Vec::new();
             let push = |name, scanner: &mut Scanner<'a>| {
-                members.push((name, inner(scanner, nesting)?));
+                let value = inner(scanner, nesting)?;
+                if members.is_empty() {
+                    members.reserve(USUAL_MEMBERS);
+                }
+                members.push((name, value));
                 Some(())
             };
             scanner.fields(push).map(|_| Json::Object(each_once(members)))
