@@ -204,7 +204,13 @@ impl App {
             tracing::info!(listener = "public", address = %public, "listening");
             tracing::info!(listener = "admin", address = %admin, "listening");
         }
-        let public = Arc::new(Public::new(&self.sources, self.journal.clone(), &self.metrics, server));
+        let public = Arc::new(Public::new(
+            &self.sources,
+            self.journal.clone(),
+            &self.metrics,
+            server,
+            self.config.log.request_lines,
+        ));
         let admin = Arc::new(Admin::new(
             &self.config.admin,
             admin_address,

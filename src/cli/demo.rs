@@ -47,7 +47,7 @@ struct Secrets {
 impl Demo {
     pub(crate) fn run(self) -> Outcome {
         // Warnings only: the console belongs to the events.
-        telemetry::start(&LogConfig { format: LogFormat::Text, level: "warn".into() })?;
+        telemetry::start(&LogConfig { format: LogFormat::Text, level: "warn".into(), request_lines: 0 })?;
         let random = || hex::encode(rand::random::<[u8; 16]>());
         let secrets = Secrets { verify_token: random(), app_secret: random(), signature_secret: random() };
         let loaded = load(&secrets)?;

@@ -8,6 +8,8 @@ pub struct LogConfig {
     pub format: LogFormat,
     /// A tracing filter such as "info" or "hooksink=debug"; `RUST_LOG` ranks above it.
     pub level: String,
+    /// Lines a second for requests of one outcome at one source; further ones are counted and said in one line.
+    pub request_lines: u32,
 }
 
 /// The form of diagnostics.
@@ -24,8 +26,9 @@ impl LogConfig {
         let format = section
             .required("format", |given| values::choice(given, &[("text", LogFormat::Text), ("json", LogFormat::Json)]));
         let level = section.required("level", level);
+        let request_lines = section.required("request_lines", values::number::<_, 0, 1_000_000>);
         section.finish();
-        Some(Self { format: format?, level: level? })
+        Some(Self { format: format?, level: level?, request_lines: request_lines? })
     }
 }
 

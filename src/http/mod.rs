@@ -1,12 +1,13 @@
 //! The public door: a listener with a bound on everything, and the way of a request from its first byte to its answer.
 //!
 //! Reading order: [`listener`] takes connections, `public` leads a request through `body`, authentication, splitting and
-//! the journal to an `outcome`, `answer` writes it down, `request_log` says what happened, and `tally` counts it.
+//! the journal to an `outcome`, `answer` writes it down, `request_log` says what happened, as often as `line_limit` lets it, and `tally` counts it.
 
 mod answer;
 mod body;
 mod client_address;
 mod file_limit;
+mod line_limit;
 pub mod listener;
 mod outcome;
 mod problem;

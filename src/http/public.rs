@@ -62,17 +62,23 @@ pub struct Public {
 }
 
 impl Public {
-    /// A door to this journal for these sources.
-    pub fn new(sources: &Sources, journal: Arc<dyn Journal>, metrics: &Arc<Metrics>, config: &ServerConfig) -> Self {
+    /// A door to this journal for these sources, which logs so many lines a second for each source and outcome.
+    pub fn new(
+        sources: &Sources,
+        journal: Arc<dyn Journal>,
+        metrics: &Arc<Metrics>,
+        config: &ServerConfig,
+        lines: u32,
+    ) -> Self {
         let trusted_proxies = config.trusted_proxies.clone();
         let at = |source: &Arc<dyn Source>| {
             let name = source.name().clone();
-            let tally = Tally::new(metrics.clone(), Some(name.clone()));
+            let tally = Tally::new(metrics.clone(), Some(name.clone()), lines);
             (name, At { source: source.clone(), tally })
         };
         Self {
             sources: sources.iter().map(at).collect(),
-            elsewhere: Tally::new(metrics.clone(), None),
+            elsewhere: Tally::new(metrics.clone(), None, lines),
             journal,
             client_address: ClientAddress::new(config.client_address_header, trusted_proxies),
             prefix: config.public_url_prefix.trim_end_matches('/').to_owned(),

@@ -7,6 +7,7 @@ use http::{Method, Uri};
 use tracing::{debug, info};
 use uuid::Uuid;
 
+use super::line_limit::Said;
 use super::outcome::Outcome;
 use super::tally::Tally;
 use crate::event::{Arrival, Kind};
@@ -93,8 +94,17 @@ impl<'a> RequestLog<'a> {
 
     fn tell(&mut self, outcome: Outcome) {
         self.finished = true;
-        let took = self.started.elapsed();
+        let now = Instant::now();
+        let took = now - self.started;
         self.tally.request(outcome, took.as_secs_f64());
+        let Said { line, untold } = self.tally.said(outcome, now);
+        if untold > 0 {
+            let source = self.tally.source().map(SourceName::as_str);
+            info!(source, outcome = outcome.as_str(), requests = untold, "requests beyond log.request_lines");
+        }
+        if !line {
+            return;
+        }
         info!(
             request_id = %self.request_id,
             source = self.tally.source().map(SourceName::as_str),

@@ -2,10 +2,12 @@
 //! that there is no series of what never happens.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 
+use super::line_limit::{LineLimit, Said};
 use super::outcome::Outcome;
 use crate::event::{Kind, Proof, Scheme};
 use crate::journal::Appended;
@@ -26,11 +28,14 @@ pub(super) struct Tally {
     duplicates: Counters<{ Kind::ALL.len() }>,
     proofs: [Counters<POSITIONS>; Scheme::COUNT],
     ack_seconds: OnceLock<Histogram>,
+    lines: [LineLimit; Outcome::COUNT],
+    most_lines: u32,
+    began: Instant,
 }
 
 impl Tally {
-    /// The counters of this source.
-    pub(super) fn new(metrics: Arc<Metrics>, source: Option<SourceName>) -> Self {
+    /// The counters of this source, whose requests are told of in so many lines a second and outcome.
+    pub(super) fn new(metrics: Arc<Metrics>, source: Option<SourceName>, most_lines: u32) -> Self {
         Self {
             metrics,
             source,
@@ -39,7 +44,16 @@ impl Tally {
             duplicates: [const { OnceLock::new() }; _],
             proofs: [const { [const { OnceLock::new() }; _] }; _],
             ack_seconds: OnceLock::new(),
+            lines: Default::default(),
+            most_lines,
+            began: Instant::now(),
         }
+    }
+
+    /// What is to be said of a request that had this outcome.
+    pub(super) fn said(&self, outcome: Outcome, now: Instant) -> Said {
+        let second = now.saturating_duration_since(self.began).as_secs();
+        self.lines[outcome as usize].next(second, self.most_lines)
     }
 
     /// The source's name.

@@ -123,7 +123,7 @@ impl Door {
         let mut config = server_config();
         change(&mut config);
         let (journal, metrics) = (MemoryJournal::default(), Arc::new(Metrics::new()));
-        let public = Public::new(&sources(), Arc::new(journal.clone()), &metrics, &config);
+        let public = Public::new(&sources(), Arc::new(journal.clone()), &metrics, &config, 100);
         let public = Arc::new(public);
         let tcp = TcpListener::bind(config.listen).await.unwrap();
         let address = tcp.local_addr().unwrap();
