@@ -21,6 +21,9 @@ use crate::sinks::{Blame, Limits, Sink, SinkError, Undelivered};
 /// Raw bytes a sink's window holds, but for the last event read.
 const WINDOW_BYTES: usize = 64 * 1024 * 1024;
 
+/// Events decoded before others have their turn on the thread.
+const AT_ONCE: usize = 32;
+
 /// Characters of a cause that are kept for logs and dead letters.
 const MAX_CAUSE: usize = 500;
 
@@ -61,7 +64,15 @@ impl Dispatcher {
         let mut consumer = self.journal.consumer(&self.sink).await?;
         let mut lanes = Lanes::new(self.bounds());
         lanes.restore(consumer.parked().await?);
-        let mut run = Run { of: self, consumer, lanes, calls: JoinSet::new(), limits: self.limits(), told_full: false };
+        let mut run = Run {
+            of: self,
+            consumer,
+            lanes,
+            calls: JoinSet::new(),
+            limits: self.limits(),
+            called: None,
+            told_full: false,
+        };
         run.until(stop).await?;
         run.finish().await
     }
@@ -83,6 +94,7 @@ impl Dispatcher {
             max_bytes: limits.max_bytes.max(1),
             concurrency: limits.concurrency.max(1),
             timeout: limits.timeout,
+            linger: limits.linger,
         }
     }
 }
@@ -97,6 +109,8 @@ struct Run<'a> {
     lanes: Lanes,
     calls: JoinSet<Ended>,
     limits: Limits,
+    /// When the last call began.
+    called: Option<Instant>,
     /// Whether it was said that too much is parked.
     told_full: bool,
 }
@@ -136,8 +150,16 @@ impl Run<'_> {
     /// Makes all calls that can be made now. When there will be more, if nothing else happens.
     async fn call(&mut self) -> Result<Option<Instant>, DispatchError> {
         loop {
-            match self.lanes.next(Instant::now(), &self.limits) {
-                Next::Call(call) => self.start(call),
+            let now = Instant::now();
+            let gathered = self.called.map(|called| called + self.limits.linger).filter(|gathered| *gathered > now);
+            if gathered.is_some() && self.lanes.held() < self.limits.max_events && self.lanes.room().is_some() {
+                return Ok(gathered);
+            }
+            match self.lanes.next(now, &self.limits) {
+                Next::Call(call) => {
+                    self.called = Some(now);
+                    self.start(call);
+                }
                 Next::Load(lane, ticket) => {
                     let record = self.consumer.load(ticket).await?.map(|entry| entry.record);
                     if record.is_none() {
@@ -157,7 +179,13 @@ impl Run<'_> {
         let (target, decode, timeout) = (self.of.target.clone(), self.of.decode.clone(), self.limits.timeout);
         self.calls.spawn(async move {
             let call = async {
-                let events: Vec<Event> = records.into_iter().map(|record| decode(record)).collect();
+                let mut events = Vec::with_capacity(records.len());
+                for record in records {
+                    if events.len() % AT_ONCE == AT_ONCE - 1 {
+                        tokio::task::yield_now().await;
+                    }
+                    events.push(decode(record));
+                }
                 match tokio::time::timeout(timeout, target.deliver(&events)).await {
                     Ok(result) => result.map_err(failure),
                     Err(_) => Err(unknown(format!("no result within {timeout:?}"))),

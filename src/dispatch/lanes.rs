@@ -210,6 +210,11 @@ impl Lanes {
         Some((self.bounds.window - self.held, self.bounds.window_bytes - self.held_bytes))
     }
 
+    /// Events held that are not parked, in calls or not.
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
     /// Whether so much is parked that nothing further is read.
     pub(super) fn parked_full(&self) -> bool {
         self.parked >= self.bounds.max_parked

@@ -18,8 +18,14 @@ use crate::journal::{Entry, Outcome, Parked, Ticket};
 use crate::names::SourceType;
 use crate::sinks::{Blame, Limits};
 
-const BATCHES: Limits = Limits { max_events: 16, max_bytes: 1000, concurrency: 1, timeout: Duration::from_secs(30) };
-const SINGLES: Limits = Limits { max_events: 1, max_bytes: 1000, concurrency: 8, timeout: Duration::from_secs(30) };
+const BATCHES: Limits = Limits {
+    max_events: 16,
+    max_bytes: 1000,
+    concurrency: 1,
+    timeout: Duration::from_secs(30),
+    linger: Duration::ZERO,
+};
+const SINGLES: Limits = Limits { max_events: 1, concurrency: 8, ..BATCHES };
 
 const BOUNDS: Bounds = Bounds {
     window: 64,

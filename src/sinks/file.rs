@@ -19,6 +19,9 @@ use crate::names::SinkName;
 /// Raw bytes a write.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
+/// Each write is synced, and a disk that syncs for this sink does not for the journal.
+const LINGER: Duration = Duration::from_millis(10);
+
 /// Longer than a disk takes that is busy, not dead.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -71,7 +74,7 @@ impl Sink for FileSink {
     }
 
     fn limits(&self) -> Limits {
-        Limits { max_events: self.batch_events, max_bytes: MAX_BYTES, concurrency: 1, timeout: TIMEOUT }
+        Limits { max_events: self.batch_events, max_bytes: MAX_BYTES, concurrency: 1, timeout: TIMEOUT, linger: LINGER }
     }
 
     /// Opens the path anew with the next event.

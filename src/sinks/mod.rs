@@ -107,11 +107,21 @@ pub struct Limits {
     pub concurrency: usize,
     /// The longest a call may take; it counts as failed then.
     pub timeout: Duration,
+    /// After a call has begun, how long the next one gathers events, unless as many as fit are there, or
+    /// half of the window. For sinks to which
+    /// a call costs much whatever is in it. Zero for those that take single events.
+    pub linger: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_events: 100, max_bytes: 4 * 1024 * 1024, concurrency: 1, timeout: Duration::from_secs(30) }
+        Self {
+            max_events: 100,
+            max_bytes: 4 * 1024 * 1024,
+            concurrency: 1,
+            timeout: Duration::from_secs(30),
+            linger: Duration::ZERO,
+        }
     }
 }
 

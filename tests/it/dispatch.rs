@@ -97,7 +97,13 @@ impl Sink for Told {
     }
 }
 
-const SINGLES: Limits = Limits { max_events: 1, max_bytes: 1 << 20, concurrency: 4, timeout: Duration::from_secs(60) };
+const SINGLES: Limits = Limits {
+    max_events: 1,
+    max_bytes: 1 << 20,
+    concurrency: 4,
+    timeout: Duration::from_secs(60),
+    linger: Duration::ZERO,
+};
 const BATCHES: Limits = Limits { max_events: 50, concurrency: 2, ..SINGLES };
 
 fn again(delivered: usize) -> Undelivered {
@@ -473,6 +479,29 @@ async fn a_stop_lets_calls_end_and_makes_no_new_ones() {
     assert_eq!(rest.taken().len(), 86);
     let all: Vec<u64> = sink.taken().into_iter().chain(rest.taken()).collect();
     bench.check_order(&all);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sink_that_gathers_gets_the_first_at_once_and_then_as_many_as_fit() {
+    let mut bench = Bench::new().await;
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let seen = calls.clone();
+    let limits = Limits { linger: Duration::from_secs(3600), ..BATCHES };
+    let sink = Arc::new(Told::new(limits, move |numbers, _| {
+        seen.lock().unwrap().push(numbers.len());
+        Ok(())
+    }));
+    let running = bench.dispatch_with(sink.clone(), DeliveryConfig { window: 1000, ..QUICK });
+    bench.store(people(1, 1)).await;
+    until("the first arrives", || sink.calls() == 1).await;
+    // One by one, so that each could be a call of its own.
+    for _ in 0..50 {
+        bench.store(["p".to_owned()]).await;
+    }
+    until("those that fit arrive", || sink.calls() == 2).await;
+    bench.settled().await;
+    running.stop().await;
+    assert_eq!(*calls.lock().unwrap(), [1, 50]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

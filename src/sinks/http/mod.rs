@@ -30,6 +30,9 @@ use crate::secret::Secret;
 /// Bytes of an answer's body that are read, so that the connection can be used again; a longer one closes it.
 const MAX_ANSWER: usize = 64 * 1024;
 
+/// A request costs about as much as encoding a hundred events.
+const LINGER: Duration = Duration::from_millis(5);
+
 /// How much longer than its own time-out a call may take, as the dispatcher sees it.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -179,6 +182,7 @@ impl Sink for HttpSink {
             max_bytes: usize::try_from(self.config.batch_bytes).unwrap_or(usize::MAX),
             concurrency: self.config.concurrency,
             timeout: self.config.timeout + GRACE,
+            linger: if self.batches() { LINGER } else { Duration::ZERO },
         }
     }
 }

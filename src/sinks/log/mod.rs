@@ -5,7 +5,6 @@ mod veil;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd as _;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
@@ -83,7 +82,7 @@ impl Sink for LogSink {
     }
 
     fn limits(&self) -> Limits {
-        Limits { max_events: 100, max_bytes: 1024 * 1024, concurrency: 1, timeout: Duration::from_secs(30) }
+        Limits { max_bytes: 1024 * 1024, ..Limits::default() }
     }
 }
 
