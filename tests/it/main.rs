@@ -26,6 +26,7 @@ mod outage;
 mod privacy;
 mod programs;
 mod proxies;
+mod request_lines;
 mod signals;
 mod sink_conformance;
 mod sinks;
