@@ -1,5 +1,8 @@
 //! What leaves the journal: events that grew too old and that no sink is owed; at the size limit, those no sink is
-//! owed whatever their age; then what a sink with `on_full = "skip"` is owed. In bounded steps between batches.
+//! owed whatever their age; then what a sink with `on_full = "skip"` is owed. In bounded steps: with a batch where there
+//! is one, so that they cost no sync of their own, else between batches.
+
+use std::rc::Rc;
 
 use chrono::Utc;
 use rusqlite::params;
@@ -11,10 +14,14 @@ use crate::journal::JournalError;
 use crate::metrics::SinkLabels;
 use crate::names::SinkName;
 
-/// Events that leave in one step.
-const STEP_EVENTS: u64 = 512;
+/// Events that leave in one step of their own.
+const STEP_EVENTS: usize = 512;
+/// Events that leave with a batch, at least: few, since who sent the batch waits for them too.
+const ALONG_EVENTS: usize = 128;
+/// And for each event of the batch, so that what leaves is more than what comes.
+const ALONG_EACH: usize = 2;
 /// Ids of a segment without events that leave in one step.
-const STEP_IDS: u64 = 4096;
+const STEP_IDS: u64 = 1024;
 /// Dead letters that leave in one step: they may be as large as a request.
 pub(super) const STEP_LETTERS: usize = 64;
 /// Gaps that are remembered of a sink.
@@ -22,17 +29,60 @@ const GAPS: u64 = 1000;
 /// Raw bytes after which a step ends.
 const STEP_BYTES: u64 = 8 * 1024 * 1024;
 
+/// Something to remove, which a transaction can do.
+enum Step {
+    /// The events of this segment up to this position, with about so many bytes.
+    Events { n: i64, upto: u64, bytes: u64 },
+    /// Ids of this segment, whose events have all left.
+    Ids { n: i64 },
+}
+
+/// The time, in milliseconds, before which something of this age began.
+fn before(age: std::time::Duration) -> i64 {
+    let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+    Utc::now().timestamp_millis().saturating_sub(age)
+}
+
 impl Writer {
+    /// Removes some of what is too old within the transaction of a batch of so many events; whether there was anything.
+    pub(super) fn tidy_along(&mut self, events: usize) -> bool {
+        if !self.configured || !self.tidying {
+            return false;
+        }
+        let received_before = before(self.shared.config.retention);
+        let limit = ALONG_EVENTS.max(ALONG_EACH * events);
+        let step = match self.next_step(Some(received_before), limit) {
+            Ok(Some(step)) => step,
+            // It is tried again on its own, which tells why.
+            Ok(None) | Err(_) => return false,
+        };
+        // What fails here must not fail the batch.
+        let (conn, oldest) = (Rc::clone(&self.conn), self.log.oldest);
+        let run = |sql: &str| conn.prepare_cached(sql)?.execute([]);
+        if run("SAVEPOINT tidy").is_err() {
+            return false;
+        }
+        let removed = self.take(&step).unwrap_or_else(|_| {
+            self.log.oldest = oldest;
+            // If this fails as well, so does the batch.
+            let _ = run("ROLLBACK TO tidy");
+            0
+        });
+        let _ = run("RELEASE tidy");
+        if let Step::Events { bytes, .. } = step {
+            self.unmeasured += bytes;
+        }
+        removed > 0
+    }
+
     /// Removes a step of what is too old; whether there is more.
     pub(super) fn tidy(&mut self) -> bool {
         if !self.configured {
             return false;
         }
-        let millis = |age: std::time::Duration| i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-        let now = Utc::now().timestamp_millis();
         let config = &self.shared.config;
-        let events_before = now.saturating_sub(millis(config.retention));
-        let letters_before = now.saturating_sub(millis(config.dead_letter_retention));
+        let events_before = before(config.retention);
+        let letters_before = before(config.dead_letter_retention);
         let done =
             self.expire_letters(letters_before).and_then(|letters| Ok(letters + self.remove(Some(events_before))?));
         done.unwrap_or_else(|error| {
@@ -57,34 +107,42 @@ impl Writer {
         })
     }
 
-    /// Removes a step of the oldest events that no sink is owed, of any age or received before this time; how many.
+    /// Removes a step of the oldest events that no sink is owed, of any age or received before this time; how much.
     fn remove(&mut self, received_before: Option<i64>) -> rusqlite::Result<u64> {
-        let floor = self.shared.sinks.all().values().map(super::sinks::Place::owed_nothing_up_to).min();
-        let floor = floor.unwrap_or(u64::MAX).min(self.log.last());
-        if self.log.oldest > floor {
-            return self.drop_empty_segments();
+        let Some(step) = self.next_step(received_before, STEP_EVENTS)? else { return Ok(0) };
+        let removed = self.transact(|writer| writer.take(&step))?;
+        if removed > 0 {
+            return Ok(removed);
         }
-        let Some(segment) = self.log.segments.first().cloned() else { return Ok(0) };
-        let Some(upto) = self.step_end(segment.n, floor, received_before)? else {
-            return self.drop_empty_segments();
-        };
-        self.transact(|writer| {
-            let sql = format!("DELETE FROM events_{} WHERE seq <= ?1", segment.n);
-            let removed = writer.conn.prepare_cached(&sql)?.execute([upto])?;
-            // The positions stay used though no event tells of them any more.
-            schema::set_meta(&writer.conn, "next_seq", writer.log.next)?;
-            writer.log.oldest = upto + 1;
-            Ok(removed as u64)
-        })
+        let (Step::Events { n, .. } | Step::Ids { n }) = step;
+        self.drop_segment(n)
     }
 
-    /// The last position of the next step within this segment, if there is anything to remove.
-    fn step_end(&self, n: i64, floor: u64, received_before: Option<i64>) -> rusqlite::Result<Option<u64>> {
-        let sql = format!(
-            "SELECT seq, received_at, length(raw) FROM events_{n} WHERE seq <= ?1 ORDER BY seq LIMIT {STEP_EVENTS}"
-        );
+    /// What goes next: events, at most so many, else ids of a segment that has no events any more.
+    fn next_step(&self, received_before: Option<i64>, limit: usize) -> rusqlite::Result<Option<Step>> {
+        let floor = self.shared.sinks.all().values().map(super::sinks::Place::owed_nothing_up_to).min();
+        let floor = floor.unwrap_or(u64::MAX).min(self.log.last());
+        let Some(segment) = self.log.segments.first() else { return Ok(None) };
+        if self.log.oldest <= floor
+            && let Some(step) = self.events_step(segment.n, floor, received_before, limit)?
+        {
+            return Ok(Some(step));
+        }
+        let left = self.log.segments.get(1).is_some_and(|second| self.log.oldest >= second.first_seq);
+        Ok(left.then_some(Step::Ids { n: segment.n }))
+    }
+
+    /// The next events of this segment that may go.
+    fn events_step(
+        &self,
+        n: i64,
+        floor: u64,
+        received_before: Option<i64>,
+        limit: usize,
+    ) -> rusqlite::Result<Option<Step>> {
+        let sql = format!("SELECT seq, received_at, length(raw) FROM events_{n} WHERE seq <= ?1 ORDER BY seq LIMIT ?2");
         let mut statement = self.conn.prepare_cached(&sql)?;
-        let mut rows = statement.query([floor])?;
+        let mut rows = statement.query(params![floor, limit])?;
         let (mut end, mut bytes) = (None, 0);
         while let Some(row) = rows.next()? {
             if received_before.is_some_and(|before| row.get::<_, i64>(1).is_ok_and(|received| received >= before)) {
@@ -96,23 +154,33 @@ impl Writer {
                 break;
             }
         }
-        Ok(end)
+        Ok(end.map(|upto| Step::Events { n, upto, bytes }))
     }
 
-    /// Drops the oldest segment when all its events have left and a newer one is written; an empty table goes quickly.
-    fn drop_empty_segments(&mut self) -> rusqlite::Result<u64> {
-        let [oldest, second, ..] = self.log.segments.as_slice() else { return Ok(0) };
-        if self.log.oldest < second.first_seq {
-            return Ok(0);
+    /// Takes a step, within a transaction; how much it removed.
+    fn take(&mut self, step: &Step) -> rusqlite::Result<u64> {
+        match step {
+            Step::Events { n, upto, .. } => {
+                let sql = format!("DELETE FROM events_{n} WHERE seq <= ?1");
+                let removed = self.conn.prepare_cached(&sql)?.execute([upto])?;
+                // The positions stay used though no event tells of them any more.
+                schema::set_meta(&self.conn, "next_seq", self.log.next)?;
+                self.log.oldest = upto + 1;
+                Ok(removed as u64)
+            }
+            // In their order, so that whole pages become free.
+            Step::Ids { n } => {
+                let sql = format!(
+                    "DELETE FROM ids_{n} WHERE id <= coalesce(
+                         (SELECT id FROM ids_{n} ORDER BY id LIMIT 1 OFFSET {STEP_IDS}), (SELECT max(id) FROM ids_{n}))"
+                );
+                self.conn.prepare_cached(&sql)?.execute([]).map(|ids| ids as u64)
+            }
         }
-        let n = oldest.n;
-        let ids = self.transact(|writer| {
-            let sql = format!("DELETE FROM ids_{n} WHERE id IN (SELECT id FROM ids_{n} ORDER BY id LIMIT {STEP_IDS})");
-            writer.conn.prepare_cached(&sql)?.execute([]).map(|ids| ids as u64)
-        })?;
-        if ids > 0 {
-            return Ok(ids);
-        }
+    }
+
+    /// Drops the tables of a segment, which are empty and so go quickly.
+    fn drop_segment(&mut self, n: i64) -> rusqlite::Result<u64> {
         self.transact(|writer| {
             let sql = format!("DROP TABLE events_{n}; DROP TABLE ids_{n}; DELETE FROM segments WHERE n = {n}");
             writer.conn.execute_batch(&sql)
@@ -153,7 +221,7 @@ impl Writer {
 
     /// Takes the oldest events from the sinks that allow it, if no other sink is owed them; whether it did.
     fn skip(&mut self) -> rusqlite::Result<bool> {
-        let upto = (self.log.oldest + STEP_EVENTS - 1).min(self.log.last());
+        let upto = (self.log.oldest + STEP_EVENTS as u64 - 1).min(self.log.last());
         let (behind, others): (Vec<(SinkName, bool, u64, Filter)>, Vec<_>) = {
             let all = self.shared.sinks.all();
             all.iter()

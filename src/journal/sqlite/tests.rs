@@ -16,10 +16,14 @@ use crate::event::{Arrival, Context, EventId, Kind, Place};
 use crate::names::SourceType;
 
 fn open(folder: &Path) -> SqliteJournal {
+    open_with(folder, Duration::from_secs(3600))
+}
+
+fn open_with(folder: &Path, retention: Duration) -> SqliteJournal {
     let config = JournalConfig {
         engine: Engine::Sqlite,
         path: folder.join("journal.db"),
-        retention: Duration::from_secs(3600),
+        retention,
         dead_letter_retention: Duration::from_secs(3600),
         max_size: 1 << 30,
         disk_reserve: 0,
@@ -133,4 +137,44 @@ async fn reads_and_probes_go_through_keys_whatever_the_journal_holds() {
     ] {
         assert_eq!(plan(&sql), expected, "{sql}");
     }
+}
+
+/// What is too old leaves in the transaction of a batch: events, then ids of the segments they were in; and comes back
+/// when that transaction fails.
+#[tokio::test]
+async fn what_is_too_old_leaves_along_with_a_batch() {
+    let folder = TempDir::new().unwrap();
+    let journal = open_with(folder.path(), Duration::ZERO);
+    journal.append((0..15).map(record).collect()).await.unwrap();
+    journal.append((15..25).map(record).collect()).await.unwrap();
+    let removed = |writer: &mut Writer| {
+        // Nobody is owed anything, and events are older than no time at all from the next millisecond on.
+        (writer.configured, writer.tidying) = (true, true);
+        let now = || Utc::now().timestamp_millis();
+        let stored = now();
+        while now() == stored {
+            std::thread::yield_now();
+        }
+        let failed = writer.transact(|writer| {
+            assert!(writer.tidy_along(1));
+            Err::<(), _>(rusqlite::Error::InvalidQuery)
+        });
+        assert!(failed.is_err());
+        let held = (writer.log.oldest, writer.log.last());
+        let mut steps = 0;
+        while writer.transact(|writer| Ok(writer.tidy_along(1))).unwrap() {
+            steps += 1;
+        }
+        let left = writer.log.oldest;
+        // Tables go between batches.
+        while writer.tidy() {}
+        Ok((held, steps, left, writer.log.oldest))
+    };
+    let (held, steps, left, oldest) = journal.shared.ask(removed).await.unwrap();
+    assert_eq!(held, (1, 25));
+    // The events of the first segment, and its ids.
+    assert_eq!((steps, left), (2, 16));
+    assert_eq!(oldest, 26);
+    // A copy of what has left is new.
+    assert_eq!(journal.append(vec![record(3)]).await.unwrap(), [Appended::Stored]);
 }

@@ -45,7 +45,7 @@ pub(super) struct Writer {
     /// Bytes in use: as last measured, and about what was added since.
     pub(super) bytes: u64,
     /// Bytes added since they were measured.
-    unmeasured: u64,
+    pub(super) unmeasured: u64,
     /// Why the last append was not stored, until one is, or a try on our own succeeds.
     pub(super) trouble: Option<JournalError>,
     /// Whether the disk has less free than it should.
@@ -125,8 +125,9 @@ impl Writer {
         let work = self.shared.queue.take(patience);
         self.closed = work.closed;
         let Work { appends, settlements, commands, places, .. } = work;
+        let mut removed = false;
         if !appends.is_empty() || !settlements.is_empty() || places {
-            self.batch(appends, settlements, places);
+            removed = self.batch(appends, settlements, places);
         }
         for command in commands {
             command(self);
@@ -137,11 +138,11 @@ impl Writer {
             self.bound_wal();
             self.housekeeping = Instant::now() + HOUSEKEEPING;
         }
-        let removed = self.tidying;
-        if self.tidying {
+        let tidies = self.tidying && !removed;
+        if tidies {
             self.tidying = self.tidy();
         }
-        if self.unmeasured >= MEASURED_BYTES || removed || self.backing_up {
+        if self.unmeasured >= MEASURED_BYTES || tidies || self.backing_up {
             self.measure();
             self.bound_wal();
         }
@@ -187,7 +188,8 @@ impl Writer {
         Err(failed)
     }
 
-    fn batch(&mut self, appends: Vec<Append>, settlements: Vec<Settlement>, places: bool) {
+    /// Stores a batch; whether something that was too old left with it.
+    fn batch(&mut self, appends: Vec<Append>, settlements: Vec<Settlement>, places: bool) -> bool {
         let appends = self.admit(appends);
         let (mut settlements, stale): (Vec<_>, Vec<_>) = settlements.into_iter().partition(|settlement| {
             let all = self.shared.sinks.all();
@@ -213,15 +215,21 @@ impl Writer {
                     change.write(&writer.conn, &settlement.sink)?;
                 }
             }
-            let sealed = writer.log.ids.seal(&writer.conn, answers.iter().map(Vec::len).sum())?;
-            Ok((answers, sealed))
+            let events = answers.iter().map(Vec::len).sum();
+            let sealed = writer.log.ids.seal(&writer.conn, events)?;
+            let removed = writer.tidy_along(events);
+            Ok((answers, sealed, removed))
         };
         match self.commit(work, places) {
-            Ok((answers, sealed)) => {
+            Ok((answers, sealed, removed)) => {
                 sealed.iter().for_each(|step| self.log.ids.sealed(step));
                 self.answer(appends, answers, settlements, begun);
+                removed
             }
-            Err(error) => self.refuse(&error, appends, settlements),
+            Err(error) => {
+                self.refuse(&error, appends, settlements);
+                false
+            }
         }
     }
 
