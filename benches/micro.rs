@@ -36,6 +36,10 @@ use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
 use sha2::Sha256;
 
+/// That of the program, for the floors too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const SECRET: &str = "secret of the micro-benchmarks";
 
 /// The bodies, as sender and name of the fixture.

@@ -51,9 +51,8 @@ pub fn check(input: &[u8]) {
         for hop in hops {
             last.extend_from_slice(format!(", {hop}").as_bytes());
         }
-        // A line that no header can be would be no line of the request.
-        lines.retain(|line| HeaderValue::from_bytes(line).is_ok());
-        if !lines.last().is_some_and(|line| line.ends_with(hops[hops.len() - 1].as_bytes())) {
+        // What can stand in no header is no line of a request, and no proxy goes on with it.
+        if HeaderValue::from_bytes(last).is_err() {
             return;
         }
     } else {
