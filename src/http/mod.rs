@@ -20,4 +20,4 @@ pub use client_address::ClientAddress;
 pub use file_limit::raise_fd_limit;
 pub use listener::Listener;
 pub use problem::Problem;
-pub use public::{Public, public_door};
+pub use public::{Answering, Public, public_door};

@@ -253,10 +253,11 @@ fn handshake(handshake: Handshake) -> Answer {
     }
 }
 
+/// A request on its way to its answer.
+pub type Answering = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
 /// What the public listener serves: `{public_url_prefix}/webhooks/{source}`, with or without a slash behind it.
-pub fn public_door<B>(
-    public: Arc<Public>,
-) -> impl Fn(SocketAddr, Request<B>) -> Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>> + Clone
+pub fn public_door<B>(public: Arc<Public>) -> impl Fn(SocketAddr, Request<B>) -> Answering + Clone
 where
     B: Body<Data = Bytes, Error: Send> + Send + 'static,
 {
