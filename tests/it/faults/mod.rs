@@ -3,6 +3,7 @@
 
 mod backlog;
 mod clients;
+mod clock;
 mod damaged_journal;
 mod full_disk;
 mod idle;
@@ -17,4 +18,5 @@ mod strangers;
 mod targets;
 mod tls;
 mod unusable_journal;
+mod write_ahead_log;
 mod wrong_doors;
