@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 use crate::echo::{SECRET, echo};
-use crate::support::mock_target::{Answer, MockTarget, Request};
+use crate::support::mock_target::{Answer, MockTarget, Place, Request};
 use crate::support::server::{TestServer, answer, eventually};
 
 /// Three attempts and short waits, so that whoever gives up too early does so here.
@@ -62,8 +62,8 @@ async fn an_outage_of_any_kind_dead_letters_nothing_and_everything_arrives_in_or
     const PEOPLE: usize = 5;
     const EACH: usize = 4;
     // Nobody listens there yet.
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let server = TestServer::start(&config(address));
+    let place = Place::take();
+    let server = TestServer::start(&config(place.address()));
     let mut sent: BTreeMap<usize, Vec<String>> = BTreeMap::new();
     let mut more = async |phase: &str| {
         for number in 0..EACH {
@@ -78,7 +78,7 @@ async fn an_outage_of_any_kind_dead_letters_nothing_and_everything_arrives_in_or
     more("refused").await;
     // One call fails after another: many times over what an event alone would be given up after.
     eventually("the sink is found to be down", || server.stderr().contains("the sink is down").then_some(()));
-    let target = MockTarget::start_at(address).await;
+    let target = MockTarget::start_in(place);
     for status in [503, 401, 400, 429, 302] {
         target.otherwise(Some(Answer::Status(status, Vec::new())));
         more(&status.to_string()).await;
@@ -109,14 +109,14 @@ async fn an_outage_of_any_kind_dead_letters_nothing_and_everything_arrives_in_or
 /// the third.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dead_and_hanging_sinks_delay_no_answer_and_no_other_sink() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = Place::take();
     let hanging = MockTarget::start().await;
     hanging.otherwise(Some(Answer::Wait(Arc::default())));
     let more = format!(
         "[sinks.hanging]\ntype = \"http\"\nurl = \"{}\"\ntimeout = \"1h\"\n[sinks.archive]\ntype = \"file\"\npath = \"events.jsonl\"",
         hanging.url("/hooks")
     );
-    let server = TestServer::start(&(config(nobody) + &more + "\n[server]\nshutdown_timeout = \"300ms\""));
+    let server = TestServer::start(&(config(nobody.address()) + &more + "\n[server]\nshutdown_timeout = \"300ms\""));
     send(&server, "first", "ann").await;
     eventually("a call hangs", || (!hanging.requests().is_empty()).then_some(()));
     eventually("a sink is found to be down", || server.stderr().contains("the sink is down").then_some(()));

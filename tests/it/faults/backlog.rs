@@ -13,7 +13,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::echo::{SECRET, echoes, signature};
-use crate::support::mock_target::MockTarget;
+use crate::support::mock_target::{MockTarget, Place};
 use crate::support::server::{TestServer, eventually};
 use crate::wire::{Wire, request};
 
@@ -33,7 +33,7 @@ fn config(target: SocketAddr) -> String {
     format!(
         r#"
         [log]
-        level = "warn,hooksink::app=info"
+        level = "warn,hooksink::app=info,hooksink::dispatch=info"
         [journal]
         path = "journal.db"
         [sources.messenger]
@@ -112,9 +112,9 @@ fn a_backlog_takes_no_memory_and_arrives_when_its_target_is_back() {
     let requests = usize::div_ceil(wanted, SENDERS * EVENTS);
     let total = requests * SENDERS * EVENTS;
     // Nobody listens there yet.
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let place = Place::take();
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let server = TestServer::start_with(folder, &config(address), &[]);
+    let server = TestServer::start_with(folder, &config(place.address()), &[]);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let metric = |name: &str| usize::try_from(runtime.block_on(server.metric(name))).expect("a number");
     let archived = || metric("hooksink_sink_delivered_total{sink=\"archive\"}");
@@ -147,16 +147,19 @@ fn a_backlog_takes_no_memory_and_arrives_when_its_target_is_back() {
 
     let arrived = Arc::new(Mutex::new(Arrived::default()));
     let back = Instant::now();
-    let target = runtime.block_on(MockTarget::start_at(address));
-    target.forget();
     let noted = arrived.clone();
-    target.choose(move |request| {
+    let _runtime = runtime.enter();
+    let _target = MockTarget::start_forgetful(place, move |request| {
         let events: Vec<Value> = serde_json::from_slice(&request.body).expect("a batch");
         let mut arrived = noted.lock().expect("no panic");
         events.iter().for_each(|event| arrived.note(event));
         None
     });
-    all_of("the backlog arrives", total, || arrived.lock().expect("no panic").events);
+    all_of("the backlog arrives", total, || {
+        let arrived = arrived.lock().expect("no panic");
+        assert!(arrived.out_of_order.is_empty(), "something before it is missing: {:?}", arrived.out_of_order);
+        arrived.events
+    });
     let (now, most) = server.resident();
     println!("the backlog arrived in {:?}; {now} MiB now, {most} MiB at most", back.elapsed());
     assert!(most <= MEMORY, "{most} MiB");

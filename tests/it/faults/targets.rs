@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 use crate::echo::{SECRET, echo};
-use crate::support::mock_target::{Answer, MockTarget, Request};
+use crate::support::mock_target::{Answer, MockTarget, Place, Request};
 use crate::support::server::{TestServer, answer, eventually};
 
 const PEOPLE: usize = 5;
@@ -83,8 +83,8 @@ async fn targets_in_trouble_lose_nothing_and_hold_nobody_up() {
         "#
     );
     // Nobody listens there yet.
-    let refusing = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    config += &sink("refusing", &format!("http://{refusing}/in"));
+    let refusing = Place::take();
+    config += &sink("refusing", &format!("http://{}/in", refusing.address()));
     config += &sink("nowhere", "http://no-such-host.invalid/in");
     let mut targets = Vec::new();
     for (name, trouble) in [
@@ -131,7 +131,7 @@ async fn targets_in_trouble_lose_nothing_and_hold_nobody_up() {
     send(&server, 1).await;
     archived(2);
     targets.iter().for_each(|(_, target)| target.otherwise(None));
-    let refusing = MockTarget::start_at(refusing).await;
+    let refusing = MockTarget::start_in(refusing);
     for (_, target) in &targets {
         eventually("all of it arrives in order", || whole(&mids(&target.requests()), 2).then_some(()));
     }

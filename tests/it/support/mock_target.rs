@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -59,11 +59,26 @@ struct Inner {
     answers: VecDeque<Answer>,
     /// How all others are; 200 if not given.
     otherwise: Option<Answer>,
-    /// Whether requests are kept.
+    /// Whether requests are not kept.
     forgets: bool,
     requests: Vec<Request>,
     /// Requests answered with 2xx.
     taken: Vec<Request>,
+}
+
+/// A port that nobody else gets, and where connections are refused.
+pub(crate) struct Place(TcpSocket);
+
+impl Place {
+    pub(crate) fn take() -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+        Self(socket)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.local_addr().expect("it is bound")
+    }
 }
 
 /// The server. It stops when dropped.
@@ -75,14 +90,23 @@ pub(crate) struct MockTarget {
 
 impl MockTarget {
     pub(crate) async fn start() -> Self {
-        Self::start_at(([127, 0, 0, 1], 0).into()).await
+        Self::start_in(Place::take())
     }
 
-    /// Starts at this address, where nobody may listen.
-    pub(crate) async fn start_at(address: SocketAddr) -> Self {
-        let listener = TcpListener::bind(address).await.expect("a port");
+    /// Starts where connections were refused until now.
+    pub(crate) fn start_in(place: Place) -> Self {
+        Self::start_with(place, Inner::default())
+    }
+
+    /// The same, for more requests than fit into memory: `choice` sees each of them, and none is kept.
+    pub(crate) fn start_forgetful(place: Place, choice: impl Fn(&Request) -> Option<Answer> + Send + 'static) -> Self {
+        Self::start_with(place, Inner { choice: Some(Box::new(choice)), forgets: true, ..Inner::default() })
+    }
+
+    fn start_with(Place(socket): Place, inner: Inner) -> Self {
+        let listener = socket.listen(1024).expect("nobody else has the port");
         let address = listener.local_addr().expect("it is bound");
-        let inner = Arc::new(Mutex::new(Inner::default()));
+        let inner = Arc::new(Mutex::new(inner));
         let shared = inner.clone();
         let task = tokio::spawn(async move {
             for connection in 0.. {
@@ -114,11 +138,6 @@ impl MockTarget {
     /// Requests are answered as `choice` says, where it says anything.
     pub(crate) fn choose(&self, choice: impl Fn(&Request) -> Option<Answer> + Send + 'static) {
         self.inner.lock().expect("no panic").choice = Some(Box::new(choice));
-    }
-
-    /// Requests are no longer kept: for more of them than fit into memory.
-    pub(crate) fn forget(&self) {
-        self.inner.lock().expect("no panic").forgets = true;
     }
 
     /// Everything that came.
