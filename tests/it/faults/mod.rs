@@ -13,6 +13,7 @@ mod power_cut;
 mod second_process;
 mod signals_under_load;
 mod sink_disk;
+mod size_limit;
 mod stalled_disk;
 mod strangers;
 mod targets;
