@@ -7,12 +7,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
+use uuid::Uuid;
 
 use super::filter::Filter;
 use crate::event::EventId;
 
-/// The least number of ids that a commit writes of a full segment.
-const LEAST_STEP: usize = 64;
+/// Ids a row: about a page. A row an id would cost as much as storing the event.
+const ROW: usize = 128;
+/// Bytes of an id and its position in a row.
+const ENTRY: usize = 16 + 8;
 
 /// A full segment of which not all ids are in its table yet.
 #[derive(Debug)]
@@ -38,9 +41,22 @@ impl Sealed {
     }
 }
 
-/// Asks a full segment for the position of an id.
+/// Asks a full segment for the row in which an id with this key would stand.
 pub(super) fn probe(n: i64) -> String {
-    format!("SELECT seq FROM ids_{n} WHERE id = ?1")
+    format!("SELECT ids FROM ids_{n} WHERE key <= ?1 ORDER BY key DESC LIMIT 1")
+}
+
+/// What rows are found by: the first half of their first id, as SQLite orders integers.
+fn key(id: EventId) -> i64 {
+    (id.0.as_u64_pair().0 ^ (1 << 63)).cast_signed()
+}
+
+/// The position of an id in a row.
+fn find(row: &[u8], id: EventId) -> Option<u64> {
+    let (entries, _) = row.as_chunks::<ENTRY>();
+    let at = entries.binary_search_by(|entry| entry[..16].cmp(id.0.as_bytes())).ok()?;
+    let (_, seq) = entries[at].split_last_chunk::<8>()?;
+    Some(u64::from_le_bytes(*seq))
 }
 
 /// The ids of all segments.
@@ -87,7 +103,8 @@ impl Ids {
         }
         for sealed in self.sealed.iter().filter(|sealed| sealed.filter.may_hold(id)) {
             let mut probe = conn.prepare_cached(&sealed.probe)?;
-            if probe.query_row([id.0.as_bytes().as_slice()], |row| row.get(0)).optional()?.is_some_and(held) {
+            let seq = probe.query_row([key(id)], |row| Ok(find(row.get_ref(0)?.as_blob()?, id))).optional()?.flatten();
+            if seq.is_some_and(held) {
                 return Ok(true);
             }
         }
@@ -111,19 +128,30 @@ impl Ids {
         self.sealing.push_back(Sealing { n: full, ids, written: None, filter });
     }
 
-    /// Writes ids of a full segment, if there is one that has not all of its own in its table, about as many as a commit
-    /// of so many events can carry without being much slower. To be told of by [`Ids::sealed`] once it is committed.
+    /// Writes ids of a full segment, if there is one that has not all of its own in its table: about twice as many as the
+    /// commit has events. To be told of by [`Ids::sealed`] once it is committed.
     pub(super) fn seal(&mut self, conn: &Connection, events: usize) -> rusqlite::Result<Option<SealStep>> {
         let Some(sealing) = self.sealing.front_mut() else { return Ok(None) };
         let mut upto = sealing.written;
         let mut insert = conn.prepare_cached(&format!("INSERT INTO ids_{} VALUES (?1, ?2)", sealing.n))?;
-        let mut rest = sealing.ids.range((sealing.written.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
-        for (id, seq) in rest.by_ref().take(LEAST_STEP.max(2 * events)) {
-            insert.execute(params![id.0.as_bytes().as_slice(), seq])?;
-            sealing.filter.insert(*id);
-            upto = Some(*id);
+        let begin = sealing.written.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut rest = sealing.ids.range((begin, Bound::Unbounded)).peekable();
+        for _ in 0..(2 * events).div_ceil(ROW).max(1) {
+            let Some((first, _)) = rest.peek() else { break };
+            let first = key(**first);
+            let mut row = Vec::with_capacity(ROW * ENTRY);
+            // Ids of the same key stand in one row.
+            while let Some((id, seq)) =
+                rest.next_if(|(id, _)| row.len() < ROW * ENTRY || upto.is_some_and(|last| key(last) == key(**id)))
+            {
+                row.extend_from_slice(id.0.as_bytes());
+                row.extend_from_slice(&seq.to_le_bytes());
+                sealing.filter.insert(*id);
+                upto = Some(*id);
+            }
+            insert.execute(params![first, row])?;
         }
-        let last = rest.next().is_none();
+        let last = rest.peek().is_none();
         if last {
             conn.prepare_cached("UPDATE segments SET filter = ?2 WHERE n = ?1")?
                 .execute(params![sealing.n, sealing.filter.to_bytes()])?;
@@ -152,18 +180,19 @@ impl Sealing {
     /// Goes on where an earlier process stopped.
     fn resume(conn: &Connection, n: i64) -> rusqlite::Result<Self> {
         let ids = of_events(conn, n)?;
-        let written: Option<[u8; 16]> =
-            conn.query_row(&format!("SELECT max(id) FROM ids_{n}"), [], |row| row.get(0))?;
-        let written = written.map(|bytes| EventId(uuid::Uuid::from_bytes(bytes)));
+        let newest = format!("SELECT ids FROM ids_{n} ORDER BY key DESC LIMIT 1");
+        let row: Option<Vec<u8>> = conn.query_row(&newest, [], |row| row.get(0)).optional()?;
+        let last = row.as_deref().and_then(|row| row.as_chunks::<ENTRY>().0.last());
+        let written = last.and_then(|entry| entry.first_chunk()).map(|id| EventId(Uuid::from_bytes(*id)));
         let mut filter = Filter::for_ids(ids.len());
         ids.keys().filter(|id| Some(**id) <= written).for_each(|id| filter.insert(*id));
         Ok(Self { n, ids, written, filter })
     }
 }
 
-/// The table of a segment's ids.
+/// The table of a segment's ids: rows of some, each id (16 bytes) with its position (8 bytes, little-endian), in order.
 pub(super) fn create(n: i64) -> String {
-    format!("CREATE TABLE IF NOT EXISTS ids_{n} (id BLOB PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID")
+    format!("CREATE TABLE IF NOT EXISTS ids_{n} (key INTEGER PRIMARY KEY, ids BLOB NOT NULL)")
 }
 
 /// The ids of the events in a segment.

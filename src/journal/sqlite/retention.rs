@@ -20,8 +20,8 @@ const STEP_EVENTS: usize = 512;
 const ALONG_EVENTS: usize = 128;
 /// And for each event of the batch, so that what leaves is more than what comes.
 const ALONG_EACH: usize = 2;
-/// Ids of a segment without events that leave in one step.
-const STEP_IDS: u64 = 1024;
+/// Rows of ids of a segment without events that leave in one step.
+const STEP_IDS: u64 = 16;
 /// Dead letters that leave in one step: they may be as large as a request.
 pub(super) const STEP_LETTERS: usize = 64;
 /// Gaps that are remembered of a sink.
@@ -170,10 +170,8 @@ impl Writer {
             }
             // In their order, so that whole pages become free.
             Step::Ids { n } => {
-                let sql = format!(
-                    "DELETE FROM ids_{n} WHERE id <= coalesce(
-                         (SELECT id FROM ids_{n} ORDER BY id LIMIT 1 OFFSET {STEP_IDS}), (SELECT max(id) FROM ids_{n}))"
-                );
+                let sql =
+                    format!("DELETE FROM ids_{n} WHERE key IN (SELECT key FROM ids_{n} ORDER BY key LIMIT {STEP_IDS})");
                 self.conn.prepare_cached(&sql)?.execute([]).map(|ids| ids as u64)
             }
         }

@@ -132,7 +132,7 @@ async fn reads_and_probes_go_through_keys_whatever_the_journal_holds() {
     };
     for (sql, expected) in [
         (page::next_events(2), "SEARCH events_2 USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
-        (ids::probe(1), "SEARCH ids_1 USING PRIMARY KEY (id=?)"),
+        (ids::probe(1), "SEARCH ids_1 USING INTEGER PRIMARY KEY (rowid<?)"),
         (letters::waiting_letters(), "SEARCH dead_letters USING INDEX dead_letters_retrying (sink=?)"),
     ] {
         assert_eq!(plan(&sql), expected, "{sql}");
