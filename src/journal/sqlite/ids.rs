@@ -9,7 +9,7 @@ use std::ops::Bound;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
-use super::filter::Filter;
+use super::id_filter::IdFilter;
 use crate::event::EventId;
 
 /// Ids a row: about a page. A row an id would cost as much as storing the event.
@@ -24,19 +24,19 @@ struct Sealing {
     ids: BTreeMap<EventId, u64>,
     /// The last id written.
     written: Option<EventId>,
-    filter: Filter,
+    filter: IdFilter,
 }
 
 /// A full segment whose ids are in its table.
 #[derive(Debug)]
 struct Sealed {
     n: i64,
-    filter: Filter,
+    filter: IdFilter,
     probe: String,
 }
 
 impl Sealed {
-    fn new(n: i64, filter: Filter) -> Self {
+    fn new(n: i64, filter: IdFilter) -> Self {
         Self { n, filter, probe: probe(n) }
     }
 }
@@ -86,7 +86,7 @@ impl Ids {
             }
             let filter: Option<Vec<u8>> =
                 conn.query_row("SELECT filter FROM segments WHERE n = ?1", [n], |row| row.get(0))?;
-            match filter.as_deref().and_then(Filter::from_bytes) {
+            match filter.as_deref().and_then(IdFilter::from_bytes) {
                 Some(filter) => ids.sealed.push(Sealed::new(n, filter)),
                 None => ids.sealing.push_back(Sealing::resume(conn, n)?),
             }
@@ -124,7 +124,7 @@ impl Ids {
     /// The newest segment is full, and this one follows it.
     pub(super) fn begin_segment(&mut self, full: i64) {
         let ids = std::mem::take(&mut self.newest);
-        let filter = Filter::for_ids(ids.len());
+        let filter = IdFilter::for_ids(ids.len());
         self.sealing.push_back(Sealing { n: full, ids, written: None, filter });
     }
 
@@ -184,7 +184,7 @@ impl Sealing {
         let row: Option<Vec<u8>> = conn.query_row(&newest, [], |row| row.get(0)).optional()?;
         let last = row.as_deref().and_then(|row| row.as_chunks::<ENTRY>().0.last());
         let written = last.and_then(|entry| entry.first_chunk()).map(|id| EventId(Uuid::from_bytes(*id)));
-        let mut filter = Filter::for_ids(ids.len());
+        let mut filter = IdFilter::for_ids(ids.len());
         ids.keys().filter(|id| Some(**id) <= written).for_each(|id| filter.insert(*id));
         Ok(Self { n, ids, written, filter })
     }

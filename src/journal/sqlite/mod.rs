@@ -3,10 +3,10 @@
 //! ```text
 //! append ─► queue ─► writer (one thread): a batch, one transaction, synced ─► answers, news to consumers
 //!                      between two batches: settlements, places, commands, what grew too old, a step of a backup
-//! consumer ─► its own connection, a page at a time
+//! consumer ─► the newest events, in memory; older ones through its own connection, a page at a time
 //! checkpoint thread ─► copies the write-ahead log into the file; past its limit the writer begins it anew
 //! ```
-//! The files, in reading order: `schema`, `segments` (the log in tables), `ids` and `filter` (what it holds), `page`
+//! The files, in reading order: `schema`, `segments` (the log in tables), `ids` and `id_filter` (what it holds), `page`
 //! (reading it), `tail` (its end, in memory), `row`; `queue`, `writer`; `front` (the contiguous front), `sinks` (their
 //! places), `settle`, `consumer`; `letters`, `replay`,
 //! `admin`; `retention`, `checkpoint`, `backup`, `housekeeping`; `lock`, `files`, `disk`, `soundness`,
@@ -20,9 +20,9 @@ mod consumer;
 mod disk;
 mod error;
 mod files;
-mod filter;
 mod front;
 mod housekeeping;
+mod id_filter;
 mod ids;
 mod letters;
 mod lock;

@@ -16,18 +16,18 @@ type Block = [u32; WORDS];
 
 /// A set of ids.
 #[derive(Debug, Clone)]
-pub(super) struct Filter {
+pub(super) struct IdFilter {
     blocks: Vec<Block>,
 }
 
-impl Filter {
+impl IdFilter {
     /// An empty set for so many ids.
     pub(super) fn for_ids(count: usize) -> Self {
         let blocks = (count * BITS).div_ceil(WORDS * 32).max(1);
         Self { blocks: vec![[0; WORDS]; blocks] }
     }
 
-    /// The set that [`Filter::to_bytes`] wrote; none for what it did not write.
+    /// The set that [`IdFilter::to_bytes`] wrote; none for what it did not write.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (words, rest) = bytes.as_chunks::<4>();
         let words: Vec<u32> = words.iter().map(|word| u32::from_le_bytes(*word)).collect();
@@ -78,9 +78,9 @@ mod tests {
 
     #[test]
     fn what_was_added_is_found_also_after_a_round_through_bytes_and_little_else_is() {
-        let mut filter = Filter::for_ids(10_000);
+        let mut filter = IdFilter::for_ids(10_000);
         (0..10_000).for_each(|n| filter.insert(id(n)));
-        let filter = Filter::from_bytes(&filter.to_bytes()).unwrap();
+        let filter = IdFilter::from_bytes(&filter.to_bytes()).unwrap();
         assert!((0..10_000).all(|n| filter.may_hold(id(n))));
         let wrong = (10_000..110_000).filter(|n| filter.may_hold(id(*n))).count();
         assert!(wrong < 500, "{wrong} of 100,000 ids that were never added");
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn bytes_of_something_else_are_no_set() {
         for bytes in [0, 1, 31, 33] {
-            assert!(Filter::from_bytes(&vec![0; bytes]).is_none(), "{bytes}");
+            assert!(IdFilter::from_bytes(&vec![0; bytes]).is_none(), "{bytes}");
         }
     }
 }
