@@ -21,7 +21,7 @@ use crate::journal::sqlite::{OpenError, SqliteJournal};
 use crate::journal::{ConsumerSpec, Journal, JournalError, StartFrom};
 use crate::metrics::{KindLabels, Metrics, SinkLabels, SourceLabels};
 use crate::names::SinkName;
-use crate::sinks::{self, BoxError, Sink};
+use crate::sinks::{BoxError, Sink};
 use crate::sources::Sources;
 
 /// Time that the journal is left for its last commit when everything else took all of `shutdown_timeout`.
@@ -154,7 +154,9 @@ impl App {
         let journal: Arc<dyn Journal> = Arc::new(journal);
         let mut sinks = Vec::with_capacity(config.sinks.len() + own_sinks.len());
         for (name, sink) in &config.sinks {
-            let made = sinks::build(name, sink, journal.key())
+            let made = sink
+                .kind
+                .build(name, journal.key())
                 .map_err(|source| StartError::Sink { name: name.clone(), source })?;
             sinks.push(OwnSink {
                 name: name.clone(),

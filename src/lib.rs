@@ -77,7 +77,8 @@
 //! - [`sinks`]: where events go.
 //!
 //! Around it:
-//! - [`config`]: pure from text to value.
+//! - [`settings`]: how settings are read.
+//! - [`config`]: what there is to set; pure from text to value.
 //! - [`metrics`]: what is counted.
 //! - [`admin`]: the admin listener: health, metrics and the API.
 //! - [`app`]: where all of it meets.
@@ -100,6 +101,7 @@ pub mod metrics;
 pub mod model;
 pub mod names;
 pub mod secret;
+pub mod settings;
 pub mod sinks;
 pub mod sources;
 

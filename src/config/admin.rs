@@ -1,8 +1,8 @@
 use std::net::SocketAddr;
 
-use super::reader::Section;
-use super::{secrets, values};
 use crate::secret::Secrets;
+use crate::settings::Section;
+use crate::settings::{secrets, values};
 
 /// `[admin]`: health, metrics and the API.
 #[derive(Debug, Clone)]

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::errors::{Warning, suggestion};
-use super::reader::Reader;
 use super::{Config, SinkKind, SourceConfig};
 use crate::event::Kind;
 use crate::names::SourceName;
+use crate::settings::Reader;
+use crate::settings::{Warning, suggestion};
 
 /// Notes contradictions between sections.
 pub(super) fn check(config: &Config, reader: &Reader<'_>) {

@@ -1,9 +1,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::reader::Section;
-use super::units::{duration, size};
-use super::values::{self, number, path};
+use crate::settings::Section;
+use crate::settings::units::{duration, size};
+use crate::settings::values::{self, number, path};
 
 /// `[journal]`
 #[derive(Debug, Clone)]

@@ -1,5 +1,5 @@
-use super::reader::{Given, Section};
-use super::values;
+use crate::settings::values;
+use crate::settings::{Given, Section};
 
 /// `[log]`: diagnostics on stderr.
 #[derive(Debug, Clone)]

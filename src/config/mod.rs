@@ -6,38 +6,31 @@
 
 mod admin;
 mod checks;
-mod errors;
 mod journal;
-mod layers;
 mod log;
-mod reader;
 mod reload;
-mod secrets;
 mod server;
 mod sinks;
 mod sources;
-mod units;
-mod values;
 
 use std::collections::BTreeMap;
 
 pub use admin::AdminConfig;
-pub use errors::{ConfigError, ConfigErrors, Origin, Warning};
 pub use journal::{Engine, JournalConfig};
-pub use layers::{DEFAULTS, ENVIRONMENT_PREFIX, Inputs, ReadSecret};
 pub use log::{LogConfig, LogFormat};
 pub use reload::{Loaded, Reloaded};
 pub use server::{ClientAddressHeader, ServerConfig};
-pub use sinks::{
-    DeliveryConfig, FileSinkConfig, HttpFormat, HttpSinkConfig, LogSinkConfig, LogSinkFormat, OnFull, SinkConfig,
-    SinkKind, TargetUrl,
-};
+pub use sinks::{DeliveryConfig, OnFull, SinkConfig};
 pub use sources::{ApiKey, Auth, MetaConfig, SourceConfig, WebexConnectConfig};
 
-use reader::{Gathered, Reader, Section};
 use toml::Value;
 
 use crate::names::{SinkName, SourceName};
+pub use crate::settings::{
+    ConfigError, ConfigErrors, DEFAULTS, ENVIRONMENT_PREFIX, Inputs, Origin, ReadSecret, Warning,
+};
+use crate::settings::{Gathered, Reader, Section, merge};
+pub use crate::sinks::SinkKind;
 
 /// `[sources.*]`
 pub type Sources = BTreeMap<SourceName, SourceConfig>;
@@ -63,7 +56,7 @@ pub struct Config {
 
 /// The configuration of these layers, or everything that is wrong with it.
 pub fn load(inputs: &Inputs<'_>) -> Result<Loaded, ConfigErrors> {
-    let (table, origins) = layers::merge(inputs)?;
+    let (table, origins) = merge(inputs)?;
     let reader = Reader::new(inputs, &origins);
     let config = read(&reader, &Value::Table(table.clone()));
     if let Some(config) = &config {
@@ -79,7 +72,7 @@ pub fn load(inputs: &Inputs<'_>) -> Result<Loaded, ConfigErrors> {
 /// Only `[admin]` and `[journal]`: what the subcommands need that talk to a running server, so that they do not ask for
 /// the secrets of sources and sinks.
 pub fn load_operator(inputs: &Inputs<'_>) -> Result<(AdminConfig, JournalConfig), ConfigErrors> {
-    let (table, origins) = layers::merge(inputs)?;
+    let (table, origins) = merge(inputs)?;
     let reader = Reader::new(inputs, &origins);
     let table = Value::Table(table);
     let mut root = Section::new(&reader, String::new(), Some(&table));

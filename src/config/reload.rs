@@ -5,10 +5,10 @@ use std::fmt;
 
 use toml::{Table, Value};
 
-use super::errors::{ConfigErrors, Warning};
-use super::layers::Inputs;
 use super::{Config, checks, load};
 use crate::secret::Secrets;
+use crate::settings::Inputs;
+use crate::settings::{ConfigErrors, Warning};
 
 /// A valid configuration.
 pub struct Loaded {

@@ -3,9 +3,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::reader::{Given, Section};
-use super::units::{any_duration, duration, size};
-use super::values::{self, number};
+use crate::settings::units::{any_duration, duration, size};
+use crate::settings::values::{self, number};
+use crate::settings::{Given, Section};
 
 /// `[server]`: the public listener and its bounds.
 #[derive(Debug, Clone)]

@@ -535,7 +535,7 @@ fn a_documented_default_is_the_default() {
 fn every_setting_is_documented() {
     let asked_by = |given: &Given| {
         let inputs = given.inputs();
-        let (table, origins) = layers::merge(&inputs).unwrap();
+        let (table, origins) = merge(&inputs).unwrap();
         let reader = Reader::new(&inputs, &origins);
         let _ = read(&reader, &Value::Table(table));
         reader.finish().asked

@@ -1,9 +1,10 @@
 //! Sinks: where events go. One file a sink; all sit the exam of `tests/it/sink_conformance.rs`.
 //!
-//! A new type of sink is a file here, its settings beside those of the others in `config/sinks/`, a line in the list of
-//! types there and one in [`build`], a line of the exam with what the sink delivers to, a block in
-//! `config/hooksink.toml` and a row in README.md. Begin with the line in the list of types: the compiler and the tests
-//! name the rest.
+//! A new type of sink is a file here with what it is told (`XSinkConfig`: `read`, `target`, `build`) and what it does
+//! (its [`Sink`]), a line in the list of types in `registry.rs`, a line of the exam with what the sink delivers to, a
+//! block in `config/hooksink.toml` and a row in README.md. Begin with the line in the list of types: the compiler and the
+//! tests name the rest. What several sinks need stands in `encoding` (the form of an event), `template` (names made of an
+//! event), `turns` (many events at once, one person's one after the other) and `worker` (a thread that may block).
 //!
 //! A sink of your own implements [`Sink`] and is passed to the application by name:
 //! ```
@@ -38,35 +39,33 @@
 //! # let _: std::sync::Arc<dyn Sink> = std::sync::Arc::new(Shelf { events: Mutex::default(), room: 2 });
 //! ```
 
+mod check;
+mod encoding;
 mod file;
 pub mod http;
 mod log;
+mod registry;
+mod template;
+mod turns;
 mod worker;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub use self::file::FileSink;
-pub use self::http::HttpSink;
-pub use self::log::LogSink;
-use crate::config::{SinkConfig, SinkKind};
+pub use self::check::Checked;
+pub use self::encoding::Encoding;
+pub use self::file::{FileSink, FileSinkConfig};
+pub use self::http::{HttpFormat, HttpSink, HttpSinkConfig, TargetUrl};
+pub use self::log::{LogSink, LogSinkConfig, LogSinkFormat};
+pub(crate) use self::registry::READERS;
+pub use self::registry::SinkKind;
+pub use self::template::Template;
+pub use self::turns::send_in_turns;
 use crate::event::Event;
-use crate::names::SinkName;
 
 /// An error of any kind.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// The sink of this configuration. `key` is the journal's, for the hashes of the `log` sink. Nothing is opened or
-/// connected yet; an error means that the configuration cannot work.
-pub fn build(name: &SinkName, config: &SinkConfig, key: [u8; 32]) -> Result<Arc<dyn Sink>, BoxError> {
-    Ok(match &config.kind {
-        SinkKind::Log(config) => Arc::new(LogSink::stdout(name, config, key)?),
-        SinkKind::File(config) => Arc::new(FileSink::new(name, config)?),
-        SinkKind::Http(config) => Arc::new(HttpSink::new(config)?),
-    })
-}
 
 /// A target of events.
 ///
@@ -83,6 +82,12 @@ pub trait Sink: Send + Sync {
     /// Events and bytes a call, calls at once, time a call.
     fn limits(&self) -> Limits {
         Limits::default()
+    }
+
+    /// Reaches the target and proves the right to deliver, as far as that leaves nothing behind: for
+    /// `hooksink check --connect`. It ends within [`Limits::timeout`]. The error names what to do, and no secret.
+    async fn check(&self) -> Result<Checked, BoxError> {
+        Ok(Checked { found: "nothing to connect to".to_owned(), max_event_bytes: None })
     }
 
     /// Reopens files (SIGHUP).

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hooksink::config::SinkKind;
 use hooksink::event::{Event, Record};
-use hooksink::sinks::{self, Blame, LogSink, Sink, SinkError, Undelivered};
+use hooksink::sinks::{Blame, LogSink, Sink, SinkError, Undelivered};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::Notify;
@@ -255,7 +255,7 @@ impl Examinee for HttpExaminee {
 
     fn sink(&self) -> Arc<dyn Sink> {
         let config = sink_config(&format!("type = \"http\"\nurl = \"{}\"\ntimeout = \"60s\"", self.target.url("/in")));
-        sinks::build(&"it".parse().unwrap(), &config, [0; 32]).unwrap()
+        config.kind.build(&"it".parse().unwrap(), [0; 32]).unwrap()
     }
 
     async fn trouble(&mut self, trouble: Trouble) {
@@ -310,7 +310,7 @@ impl Examinee for FileExaminee {
 
     fn sink(&self) -> Arc<dyn Sink> {
         let config = sink_config(&format!("type = \"file\"\npath = {:?}", self.path()));
-        sinks::build(&"it".parse().unwrap(), &config, [0; 32]).unwrap()
+        config.kind.build(&"it".parse().unwrap(), [0; 32]).unwrap()
     }
 
     async fn trouble(&mut self, trouble: Trouble) {

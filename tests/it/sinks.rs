@@ -10,7 +10,7 @@ use hooksink::config::SinkKind;
 use hooksink::event::{Event, Record};
 use hooksink::secret::Secret;
 use hooksink::sinks::http::standard_webhooks;
-use hooksink::sinks::{self, LogSink, Sink, SinkError, Undelivered};
+use hooksink::sinks::{LogSink, Sink, SinkError, Undelivered};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -18,7 +18,7 @@ use crate::support::mock_target::{Answer, MockTarget};
 use crate::support::{decode, event, record, sink_config};
 
 fn build(lines: &str) -> Arc<dyn Sink> {
-    sinks::build(&"it".parse().unwrap(), &sink_config(lines), [7; 32]).unwrap()
+    sink_config(lines).kind.build(&"it".parse().unwrap(), [7; 32]).unwrap()
 }
 
 fn http(target: &MockTarget, lines: &str) -> Arc<dyn Sink> {

@@ -1,7 +1,7 @@
-use super::super::reader::Section;
-use super::super::{secrets, units, values};
 use super::{Auth, read_none};
 use crate::secret::Secrets;
+use crate::settings::Section;
+use crate::settings::{secrets, units, values};
 
 /// `type = "meta"`
 #[derive(Debug, Clone)]

@@ -8,10 +8,11 @@ use ipnet::IpNet;
 pub use meta::MetaConfig;
 pub use webex_connect::WebexConnectConfig;
 
-use super::reader::{Given, Section};
-use super::{Sources, values};
+use super::Sources;
 use crate::names::{SourceName, SourceType};
 use crate::secret::Secrets;
+use crate::settings::values;
+use crate::settings::{Given, Section};
 
 /// `[sources.NAME]`
 #[derive(Debug, Clone)]

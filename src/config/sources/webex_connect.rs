@@ -1,7 +1,7 @@
-use super::super::reader::{Given, Section};
-use super::super::{secrets, units, values};
 use super::{ApiKey, Auth, NO_AWS_SIGNATURE, NO_DIGEST, read_none};
 use crate::model::Zone;
+use crate::settings::{Given, Section};
+use crate::settings::{secrets, units, values};
 
 /// `type = "webex-connect"`
 #[derive(Debug, Clone)]

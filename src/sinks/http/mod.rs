@@ -3,6 +3,7 @@
 //! Redirects are not followed and the proxies of the environment are not used: a request goes to the configured host or
 //! nowhere. What is signed is the body as it is sent, after compression.
 
+mod settings;
 pub mod standard_webhooks;
 mod verdict;
 
@@ -21,9 +22,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Url};
 use uuid::Uuid;
 
+pub use self::settings::{HttpFormat, HttpSinkConfig, TargetUrl};
 use self::verdict::{Verdict, retry_after, verdict};
 use super::{Blame, BoxError, Limits, Sink, SinkError, Undelivered};
-use crate::config::{HttpFormat, HttpSinkConfig};
 use crate::event::{Event, Format};
 use crate::secret::Secret;
 

@@ -1,5 +1,6 @@
 //! `type = "log"`: events to stdout, for people and log collectors. Personal data does not show unless `reveal` says so.
 
+mod settings;
 mod veil;
 
 use std::fs::File;
@@ -9,10 +10,10 @@ use std::os::fd::AsFd as _;
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 
+pub use self::settings::{LogSinkConfig, LogSinkFormat};
 use self::veil::Veil;
 use super::worker::Worker;
 use super::{Blame, BoxError, Limits, Sink, SinkError, Undelivered};
-use crate::config::{LogSinkConfig, LogSinkFormat};
 use crate::event::cloud_event::members;
 use crate::event::{Event, Format};
 use crate::names::SinkName;

@@ -77,7 +77,7 @@ fn lines(errors: &[ConfigError]) -> String {
 }
 
 /// The one of `allowed` that was probably meant by `given`.
-pub(super) fn suggestion<'a>(given: &str, allowed: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn suggestion<'a>(given: &str, allowed: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     allowed
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(given, candidate), candidate))

@@ -2,17 +2,22 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::HeaderName;
 use reqwest::Url;
 use toml::Value;
 
-use super::super::reader::{Given, Section};
-use super::super::secrets;
-use super::super::units::{duration, size};
-use super::super::values::{self, number};
+use super::super::encoding::include_raw;
+use super::super::{BoxError, Sink};
+use super::HttpSink;
+use crate::names::SinkName;
 use crate::secret::Secrets;
+use crate::settings::secrets;
+use crate::settings::units::{duration, size};
+use crate::settings::values::{self, number};
+use crate::settings::{Given, Section};
 
 /// `type = "http"`: POST to a URL.
 #[derive(Debug, Clone)]
@@ -87,14 +92,10 @@ const PERMANENT: [RangeInclusive<u16>; 5] = [400..=400, 402..=402, 405..=407, 40
 const PERMANENT_TOO: [RangeInclusive<u16>; 2] = [426..=428, 430..=499];
 
 impl HttpSinkConfig {
-    pub(super) fn read(section: &mut Section<'_>) -> Option<Self> {
+    pub(crate) fn read(section: &mut Section<'_>) -> Option<Self> {
         let url = section.required("url", url);
         let format = section.or("format", http_format, HttpFormat::default());
-        let include_raw = section.or("include_raw", values::boolean, false);
-        if include_raw && format == HttpFormat::Raw {
-            section
-                .error("include_raw", "this has no meaning with format = \"raw\", which is nothing but the raw JSON");
-        }
+        let include_raw = include_raw(section, format == HttpFormat::Raw);
         let signing_secret = section.secrets("signing_secret", signing_secret);
         let basic = section.secrets("basic", secrets::basic);
         let bearer = section.secrets("bearer", secrets::header_value);
@@ -138,8 +139,12 @@ impl HttpSinkConfig {
     }
 
     /// Path and query are left out: they are where services put their secrets.
-    pub(super) fn target(&self) -> String {
+    pub(crate) fn target(&self) -> String {
         self.url.origin() + "/…"
+    }
+
+    pub(crate) fn build(&self, _name: &SinkName, _key: [u8; 32]) -> Result<Arc<dyn Sink>, BoxError> {
+        Ok(Arc::new(HttpSink::new(self)?))
     }
 }
 

@@ -1,7 +1,12 @@
 //! What `type = "log"` is told.
 
-use super::super::reader::{Given, Section};
-use super::super::values;
+use std::sync::Arc;
+
+use super::super::{BoxError, Sink};
+use super::LogSink;
+use crate::names::SinkName;
+use crate::settings::values;
+use crate::settings::{Given, Section};
 
 /// `type = "log"`: events to stdout.
 #[derive(Debug, Clone)]
@@ -23,7 +28,7 @@ pub enum LogSinkFormat {
 }
 
 impl LogSinkConfig {
-    pub(super) fn read(section: &mut Section<'_>) -> Option<Self> {
+    pub(crate) fn read(section: &mut Section<'_>) -> Option<Self> {
         fn format(given: &Given<'_>) -> Result<LogSinkFormat, String> {
             values::choice(given, &[("json", LogSinkFormat::Json), ("text", LogSinkFormat::Text)])
         }
@@ -34,7 +39,11 @@ impl LogSinkConfig {
     }
 
     #[expect(clippy::unused_self, reason = "every type has this method")]
-    pub(super) fn target(&self) -> String {
+    pub(crate) fn target(&self) -> String {
         "stdout".into()
+    }
+
+    pub(crate) fn build(&self, name: &SinkName, key: [u8; 32]) -> Result<Arc<dyn Sink>, BoxError> {
+        Ok(Arc::new(LogSink::stdout(name, self, key)?))
     }
 }

@@ -1,5 +1,7 @@
 //! `type = "file"`: events as JSON Lines, synced before the journal's cursor moves.
 
+mod settings;
+
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -10,10 +12,11 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tracing::{info, warn};
 
+pub use self::settings::FileSinkConfig;
+use super::encoding::Encoding;
 use super::worker::Worker;
 use super::{Blame, BoxError, Limits, Sink, SinkError, Undelivered};
-use crate::config::FileSinkConfig;
-use crate::event::{Event, Format};
+use crate::event::Event;
 use crate::names::SinkName;
 
 /// Raw bytes a write.
@@ -28,8 +31,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// Writes events to a file, one a line. One process and sink at a time: the file is locked.
 pub struct FileSink {
     worker: Worker<Appender>,
-    format: Format,
-    include_raw: bool,
+    encoding: Encoding,
     batch_events: usize,
 }
 
@@ -47,8 +49,7 @@ impl FileSink {
         };
         Ok(Self {
             worker: Worker::start(format!("sink-{name}"), appender)?,
-            format: config.format,
-            include_raw: config.include_raw,
+            encoding: config.encoding,
             batch_events: config.batch_events,
         })
     }
@@ -59,7 +60,7 @@ impl Sink for FileSink {
     async fn deliver(&self, events: &[Event]) -> Result<(), Undelivered> {
         let mut lines = Vec::new();
         for event in events {
-            lines.extend_from_slice(&event.to_json(self.format, self.include_raw));
+            lines.extend_from_slice(&self.encoding.encode(event));
             lines.push(b'\n');
         }
         let written = self.worker.run(move |appender| appender.append(&lines, SystemTime::now())).await;

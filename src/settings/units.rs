@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use super::reader::Given;
 
 /// A duration, longer than nothing.
-pub(super) fn duration(given: &Given<'_>) -> Result<Duration, String> {
+pub(crate) fn duration(given: &Given<'_>) -> Result<Duration, String> {
     match any_duration(given)? {
         Duration::ZERO => Err("this must be longer than nothing".into()),
         duration => Ok(duration),
@@ -15,14 +15,14 @@ pub(super) fn duration(given: &Given<'_>) -> Result<Duration, String> {
 }
 
 /// A duration.
-pub(super) fn any_duration(given: &Given<'_>) -> Result<Duration, String> {
+pub(crate) fn any_duration(given: &Given<'_>) -> Result<Duration, String> {
     let form = "write it like \"250ms\", \"10s\" or \"7d\"";
     let Some(text) = given.text() else { return Err(format!("this must be a duration; {form}")) };
     humantime::parse_duration(text).map_err(|_| format!("{text:?} is no duration; {form}"))
 }
 
 /// A size in bytes, of at least one.
-pub(super) fn size(given: &Given<'_>) -> Result<u64, String> {
+pub(crate) fn size(given: &Given<'_>) -> Result<u64, String> {
     let form = "write it like \"64 KiB\" or \"10 GiB\"";
     let Some(text) = given.text() else { return Err(format!("this must be a size with its unit; {form}")) };
     match text.parse::<ByteSize>() {

@@ -31,14 +31,14 @@ pub struct Inputs<'a> {
 
 /// Where the settings come from, and as which text those of the environment and the command line were given.
 #[derive(Debug, Default)]
-pub(super) struct Origins {
+pub(crate) struct Origins {
     by_key: BTreeMap<String, (Origin, Option<String>)>,
     file: Option<PathBuf>,
 }
 
 impl Origins {
     /// Where a setting comes from; a missing one is missing in what its section comes from.
-    pub(super) fn of(&self, key: &str) -> Origin {
+    pub(crate) fn of(&self, key: &str) -> Origin {
         if let Some((origin, _)) = self.by_key.get(key) {
             return origin.clone();
         }
@@ -53,7 +53,7 @@ impl Origins {
     }
 
     /// The text of a setting given by the environment or the command line.
-    pub(super) fn text(&self, key: &str) -> Option<&str> {
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
         self.by_key.get(key)?.1.as_deref()
     }
 
@@ -66,7 +66,7 @@ impl Origins {
 }
 
 /// The layers, the later over the earlier. Tables are merged, everything else is replaced.
-pub(super) fn merge(inputs: &Inputs<'_>) -> Result<(Table, Origins), ConfigErrors> {
+pub(crate) fn merge(inputs: &Inputs<'_>) -> Result<(Table, Origins), ConfigErrors> {
     let mut merged = Table::new();
     let mut origins = Origins { file: inputs.file.as_ref().map(|(path, _)| path.clone()), ..Origins::default() };
     let mut errors = Vec::new();

@@ -1,23 +1,15 @@
-//! `[sinks.*]`: what every sink is told, and the list of types; the settings of a type stand in a file of its own.
-
-mod file;
-mod http;
-mod log;
+//! `[sinks.*]`: what every sink is told. What a type is told besides stands with the type, in `sinks`.
 
 use std::time::Duration;
 
-pub use file::FileSinkConfig;
-pub use http::{HttpFormat, HttpSinkConfig, TargetUrl};
-pub use log::{LogSinkConfig, LogSinkFormat};
-
 use super::Sinks;
-use super::reader::{Given, Section};
-use super::units::duration;
-use super::values::{self, number};
-use crate::event::Format;
 use crate::filter::Filter;
 use crate::journal::StartFrom;
 use crate::names::SinkName;
+use crate::settings::units::duration;
+use crate::settings::values::{self, number};
+use crate::settings::{Given, Section};
+use crate::sinks::{READERS, SinkKind};
 
 /// `[sinks.NAME]`
 #[derive(Debug, Clone)]
@@ -57,49 +49,6 @@ pub struct DeliveryConfig {
     pub window: usize,
     /// `max_parked`: events in rows of their own, beyond which nothing further is read.
     pub max_parked: usize,
-}
-
-macro_rules! sink_types {
-    ($($(#[$doc:meta])* $variant:ident $text:literal $settings:ident,)+) => {
-        /// What a sink is.
-        #[derive(Debug, Clone)]
-        pub enum SinkKind {
-            $($(#[$doc])* $variant($settings),)+
-        }
-
-        impl SinkKind {
-            /// The values of `type` there are.
-            pub const TYPES: &[&str] = &[$($text,)+];
-
-            /// The value of `type`.
-            pub fn type_name(&self) -> &'static str {
-                match self { $(Self::$variant(_) => $text,)+ }
-            }
-
-            /// Where it delivers to, in words that hold no secret.
-            pub fn target(&self) -> String {
-                match self { $(Self::$variant(settings) => settings.target(),)+ }
-            }
-        }
-
-        /// How the settings of each type are read.
-        const READERS: &[(&str, Read)] =
-            &[$(($text, |section| $settings::read(section).map(SinkKind::$variant)),)+];
-    };
-}
-
-/// Reads the settings of one type; `None` where one that must be there is missing or wrong.
-type Read = fn(&mut Section<'_>) -> Option<SinkKind>;
-
-// The list of types. What else a type needs is named by the compiler, or by a test that walks this list: `sinks::build`,
-// the exam in `tests/it/sink_conformance.rs`, a block in `config/hooksink.toml`, a row in README.md.
-sink_types! {
-    /// Events to stdout.
-    Log "log" LogSinkConfig,
-    /// JSON Lines.
-    File "file" FileSinkConfig,
-    /// POST to a URL.
-    Http "http" HttpSinkConfig,
 }
 
 impl Default for DeliveryConfig {
@@ -168,8 +117,4 @@ fn from(given: &Given<'_>) -> Result<StartFrom, String> {
 
 fn on_full(given: &Given<'_>) -> Result<OnFull, String> {
     values::choice(given, &[("refuse", OnFull::Refuse), ("skip", OnFull::Skip)])
-}
-
-fn format(given: &Given<'_>) -> Result<Format, String> {
-    values::choice(given, &[("cloudevents", Format::Cloudevents), ("raw", Format::Raw)])
 }

@@ -10,7 +10,7 @@ use super::reader::Given;
 use crate::filter::Pattern;
 
 /// A text that is not empty.
-pub(super) fn text(given: &Given<'_>) -> Result<String, String> {
+pub(crate) fn text(given: &Given<'_>) -> Result<String, String> {
     match given.text() {
         Some("") => Err("this is empty".into()),
         Some(text) => Ok(text.to_owned()),
@@ -19,24 +19,24 @@ pub(super) fn text(given: &Given<'_>) -> Result<String, String> {
 }
 
 /// A text, perhaps empty.
-pub(super) fn any_text(given: &Given<'_>) -> Result<String, String> {
+pub(crate) fn any_text(given: &Given<'_>) -> Result<String, String> {
     given.text().map(ToOwned::to_owned).ok_or_else(|| "this must be a text in quotes".into())
 }
 
 /// `true` or `false`
-pub(super) fn boolean(given: &Given<'_>) -> Result<bool, String> {
+pub(crate) fn boolean(given: &Given<'_>) -> Result<bool, String> {
     given.value.as_bool().ok_or_else(|| "this must be true or false, without quotes".into())
 }
 
 /// A whole number from `MIN` to `MAX`.
-pub(super) fn number<T: TryFrom<i64>, const MIN: i64, const MAX: i64>(given: &Given<'_>) -> Result<T, String> {
+pub(crate) fn number<T: TryFrom<i64>, const MIN: i64, const MAX: i64>(given: &Given<'_>) -> Result<T, String> {
     let allowed = || format!("this must be a whole number from {MIN} to {MAX}");
     let number = given.value.as_integer().filter(|number| (MIN..=MAX).contains(number)).ok_or_else(allowed)?;
     T::try_from(number).map_err(|_| allowed())
 }
 
 /// `127.0.0.1:8080`, `[::]:8080`
-pub(super) fn address(given: &Given<'_>) -> Result<SocketAddr, String> {
+pub(crate) fn address(given: &Given<'_>) -> Result<SocketAddr, String> {
     let text = text(given)?;
     text.parse().map_err(|_| {
         format!(
@@ -46,12 +46,12 @@ pub(super) fn address(given: &Given<'_>) -> Result<SocketAddr, String> {
 }
 
 /// A path of a file or folder.
-pub(super) fn path(given: &Given<'_>) -> Result<PathBuf, String> {
+pub(crate) fn path(given: &Given<'_>) -> Result<PathBuf, String> {
     text(given).map(PathBuf::from)
 }
 
 /// One of `allowed`.
-pub(super) fn choice<T: Copy>(given: &Given<'_>, allowed: &[(&str, T)]) -> Result<T, String> {
+pub(crate) fn choice<T: Copy>(given: &Given<'_>, allowed: &[(&str, T)]) -> Result<T, String> {
     let found = given.text().and_then(|text| allowed.iter().find(|(name, _)| *name == text));
     found.map(|(_, value)| *value).ok_or_else(|| {
         let names: Vec<_> = allowed.iter().map(|(name, _)| format!("\"{name}\"")).collect();
@@ -61,7 +61,7 @@ pub(super) fn choice<T: Copy>(given: &Given<'_>, allowed: &[(&str, T)]) -> Resul
 }
 
 /// A list of what `one` makes of each item, or a single item.
-pub(super) fn list<T>(given: &Given<'_>, one: fn(&Given<'_>) -> Result<T, String>) -> Result<Vec<T>, String> {
+pub(crate) fn list<T>(given: &Given<'_>, one: fn(&Given<'_>) -> Result<T, String>) -> Result<Vec<T>, String> {
     match given.value {
         Value::Array(items) => items
             .iter()
@@ -75,12 +75,12 @@ pub(super) fn list<T>(given: &Given<'_>, one: fn(&Given<'_>) -> Result<T, String
 }
 
 /// A list of texts.
-pub(super) fn texts(given: &Given<'_>) -> Result<Vec<String>, String> {
+pub(crate) fn texts(given: &Given<'_>) -> Result<Vec<String>, String> {
     list(given, text)
 }
 
 /// A list of address ranges.
-pub(super) fn networks(given: &Given<'_>) -> Result<Vec<IpNet>, String> {
+pub(crate) fn networks(given: &Given<'_>) -> Result<Vec<IpNet>, String> {
     list(given, |given| {
         let text = text(given)?;
         text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
@@ -90,7 +90,7 @@ pub(super) fn networks(given: &Given<'_>) -> Result<Vec<IpNet>, String> {
 }
 
 /// The same with at least one in it: an empty list of who may come is no list at all.
-pub(super) fn some_networks(given: &Given<'_>) -> Result<Vec<IpNet>, String> {
+pub(crate) fn some_networks(given: &Given<'_>) -> Result<Vec<IpNet>, String> {
     let networks = networks(given)?;
     if networks.is_empty() {
         Err("the list is empty; leave the key out if every address may send".into())
@@ -100,12 +100,12 @@ pub(super) fn some_networks(given: &Given<'_>) -> Result<Vec<IpNet>, String> {
 }
 
 /// A list of patterns with `*`.
-pub(super) fn patterns(given: &Given<'_>) -> Result<Vec<Pattern>, String> {
+pub(crate) fn patterns(given: &Given<'_>) -> Result<Vec<Pattern>, String> {
     list(given, |given| text(given).map(Pattern::new))
 }
 
 /// A list of ids, which people also write as numbers.
-pub(super) fn ids(given: &Given<'_>) -> Result<Vec<String>, String> {
+pub(crate) fn ids(given: &Given<'_>) -> Result<Vec<String>, String> {
     list(given, |given| match given.value {
         Value::Integer(number) if *number >= 0 => Ok(number.to_string()),
         _ => text(given),

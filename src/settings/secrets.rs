@@ -7,12 +7,12 @@ use super::reader::Reader;
 use crate::secret::{Secret, Secrets};
 
 /// What else a secret must be. The error never holds the value.
-pub(super) type Check = fn(&[u8]) -> Result<(), &'static str>;
+pub(crate) type Check = fn(&[u8]) -> Result<(), &'static str>;
 
 const FORMS: &str = "write \"the secret\", { env = \"NAME\" } or { file = \"/path\" }, or a list of these";
 
 /// The secrets that a value gives or refers to. What is wrong has been noted.
-pub(super) fn resolve(reader: &Reader<'_>, key: &str, value: &Value, check: Check) -> Secrets {
+pub(crate) fn resolve(reader: &Reader<'_>, key: &str, value: &Value, check: Check) -> Secrets {
     if reader.origins.of(key) == Origin::Flag {
         reader.error(
             key,
@@ -89,12 +89,12 @@ fn bytes(reader: &Reader<'_>, value: &Value, raw: Option<&str>) -> Result<Vec<u8
 }
 
 /// Any bytes.
-pub(super) fn any(_: &[u8]) -> Result<(), &'static str> {
+pub(crate) fn any(_: &[u8]) -> Result<(), &'static str> {
     Ok(())
 }
 
 /// What fits into a header: visible ASCII and inner spaces.
-pub(super) fn header_value(bytes: &[u8]) -> Result<(), &'static str> {
+pub(crate) fn header_value(bytes: &[u8]) -> Result<(), &'static str> {
     let visible = |b: &u8| matches!(b, b' '..=b'~');
     let ends = bytes.first() != Some(&b' ') && bytes.last() != Some(&b' ');
     if bytes.iter().all(visible) && ends {
@@ -105,7 +105,7 @@ pub(super) fn header_value(bytes: &[u8]) -> Result<(), &'static str> {
 }
 
 /// `user:password` that is asked of others; without a password everyone who knows the user's name has it.
-pub(super) fn basic_with_password(bytes: &[u8]) -> Result<(), &'static str> {
+pub(crate) fn basic_with_password(bytes: &[u8]) -> Result<(), &'static str> {
     basic(bytes)?;
     if bytes.ends_with(b":") && bytes.iter().filter(|b| **b == b':').count() == 1 {
         return Err("the password is empty");
@@ -114,7 +114,7 @@ pub(super) fn basic_with_password(bytes: &[u8]) -> Result<(), &'static str> {
 }
 
 /// `user:password`
-pub(super) fn basic(bytes: &[u8]) -> Result<(), &'static str> {
+pub(crate) fn basic(bytes: &[u8]) -> Result<(), &'static str> {
     match bytes.iter().position(|b| *b == b':') {
         None | Some(0) => Err("this must be \"user:password\""),
         Some(_) if bytes.iter().any(u8::is_ascii_control) => Err("this has a control character in it"),

@@ -1,0 +1,160 @@
+//! Many events at once over a client that pipelines, and yet each person's one after the other.
+//!
+//! A client that sends everything it is given without waiting loses the order as soon as one send in the middle fails:
+//! the person's later events are there, and the failed one comes after them. So the next event of a lane is sent when
+//! the one before is acknowledged, and after a failure no further event of its lane.
+
+use std::collections::{HashMap, VecDeque};
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+
+use super::{Blame, SinkError, Undelivered};
+use crate::event::{Event, Lane};
+
+/// Sends each event with `send`, at most `at_once` at a time and one of a lane. What failed is told of the first event,
+/// in the order of `events`, that did not get through; those behind it are sent again with the same ids.
+///
+/// A failure that is `Permanent` is taken to be about its event, one that is `Transient` about none in particular.
+pub async fn send_in_turns<'a, F>(
+    events: &'a [Event],
+    at_once: usize,
+    send: impl Fn(&'a Event) -> F,
+) -> Result<(), Undelivered>
+where
+    F: Future<Output = Result<(), SinkError>>,
+{
+    let mut lanes: HashMap<Lane, VecDeque<usize>> = HashMap::new();
+    let mut idle = VecDeque::new();
+    for (position, event) in events.iter().enumerate() {
+        let lane = event.record.lane();
+        let queue = lanes.entry(lane.clone()).or_default();
+        if queue.is_empty() {
+            idle.push_back(lane);
+        }
+        queue.push_back(position);
+    }
+    let mut failures: Vec<(usize, SinkError)> = Vec::new();
+    let mut sending = FuturesUnordered::new();
+    let mut stopped = false;
+    loop {
+        while !stopped && sending.len() < at_once.max(1) {
+            let Some(lane) = idle.pop_front() else { break };
+            let Some(position) = lanes.get_mut(&lane).and_then(VecDeque::pop_front) else { continue };
+            let sent = send(&events[position]);
+            sending.push(async move { (lane, position, sent.await) });
+        }
+        let Some((lane, position, result)) = sending.next().await else { break };
+        match result {
+            Ok(()) => idle.push_back(lane),
+            // A target in trouble is not sent the rest; an event that it refuses for itself holds up only its lane.
+            Err(cause) => {
+                stopped |= matches!(cause, SinkError::Transient { .. });
+                lanes.remove(&lane);
+                failures.push((position, cause));
+            }
+        }
+    }
+    // Behind the first failure, what got through is sent again.
+    let unsent = lanes.values().filter_map(VecDeque::front).min().copied();
+    let Some((position, cause)) = failures.into_iter().min_by_key(|(position, _)| *position) else { return Ok(()) };
+    if unsent.is_some_and(|unsent| unsent < position) {
+        let delivered = unsent.unwrap_or_default();
+        return Err(Undelivered { delivered, blame: Blame::Unknown, cause: not_its_own(cause) });
+    }
+    let blame = if matches!(cause, SinkError::Permanent { .. }) { Blame::Event } else { Blame::Unknown };
+    Err(Undelivered { delivered: position, blame, cause })
+}
+
+/// The failure of another event is no refusal of this one.
+fn not_its_own(cause: SinkError) -> SinkError {
+    match cause {
+        SinkError::Permanent { source } => SinkError::Transient { retry_after: None, source },
+        transient @ SinkError::Transient { .. } => transient,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use chrono::DateTime;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::event::{Arrival, Context, EventId, Kind, Record, Subject};
+    use crate::model::Payload;
+    use crate::names::SourceType;
+
+    fn event(number: u128, person: &str) -> Event {
+        let arrival = Arrival {
+            request_id: String::new(),
+            client_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            proofs: Vec::new(),
+            content_type: None,
+            content_encoding: None,
+            user_agent: None,
+            wx_gtrid: None,
+        };
+        let record = Record {
+            id: EventId(Uuid::from_u128(number)),
+            source: "m".parse().unwrap(),
+            source_type: SourceType::Meta,
+            kind: Kind::MetaMessageEcho,
+            subject: Subject::new(person),
+            occurred_at: None,
+            received_at: DateTime::UNIX_EPOCH,
+            context: Context::bare(Arc::new(arrival)),
+            raw: Bytes::from_static(b"{}"),
+        };
+        Event { record: Arc::new(record), payload: Arc::new(Payload::Opaque) }
+    }
+
+    fn number(event: &Event) -> u128 {
+        event.record.id.0.as_u128()
+    }
+
+    /// What was sent, in order, and what became of the call, when these events fail.
+    async fn run(events: &[Event], at_once: usize, fail: &[(u128, bool)]) -> (Vec<u128>, Result<(), (usize, Blame)>) {
+        let sent = RefCell::new(Vec::new());
+        let result = send_in_turns(events, at_once, |event| {
+            let sent = &sent;
+            async move {
+                sent.borrow_mut().push(number(event));
+                // Others are sent in the meantime, if they may.
+                tokio::task::yield_now().await;
+                match fail.iter().find(|(failing, _)| *failing == number(event)) {
+                    Some((_, true)) => Err(SinkError::Permanent { source: "refused".into() }),
+                    Some((_, false)) => Err(SinkError::Transient { retry_after: None, source: "broken".into() }),
+                    None => Ok(()),
+                }
+            }
+        })
+        .await;
+        (sent.into_inner(), result.map_err(|failure| (failure.delivered, failure.blame)))
+    }
+
+    #[tokio::test]
+    async fn one_person_waits_for_oneself_and_for_nobody_else() {
+        let events = [event(1, "ann"), event(2, "ann"), event(3, "bob"), event(4, "cyd"), event(5, "ann")];
+        assert_eq!(run(&events, 10, &[]).await, (vec![1, 3, 4, 2, 5], Ok(())));
+        assert_eq!(run(&events, 1, &[]).await.0, [1, 3, 4, 2, 5]);
+        assert_eq!(run(&[], 10, &[]).await, (vec![], Ok(())));
+    }
+
+    #[tokio::test]
+    async fn after_a_failure_nothing_of_that_person_is_sent() {
+        let events = [event(1, "ann"), event(2, "ann"), event(3, "bob"), event(4, "bob")];
+        // A refusal is about its event, and holds up nobody else.
+        assert_eq!(run(&events, 10, &[(1, true)]).await, (vec![1, 3, 4], Err((0, Blame::Event))));
+        assert_eq!(run(&events, 10, &[(3, true)]).await, (vec![1, 3, 2], Err((2, Blame::Event))));
+        // A broken connection ends the call.
+        assert_eq!(run(&events, 1, &[(1, false)]).await, (vec![1], Err((0, Blame::Unknown))));
+        // What was not sent yet stands before what failed: the failure of the latter is not its fault.
+        assert_eq!(run(&events, 1, &[(3, false)]).await, (vec![1, 3], Err((1, Blame::Unknown))));
+        let events = [event(1, "ann"), event(2, "bob"), event(3, "ann"), event(4, "cyd")];
+        assert_eq!(run(&events, 2, &[(2, false)]).await.1, Err((1, Blame::Unknown)));
+    }
+}
