@@ -17,8 +17,7 @@ use crate::dispatch::{Dispatcher, supervise};
 use crate::event::Record;
 use crate::filter::Filter;
 use crate::http::{Listener, Public, public_door};
-use crate::journal::sqlite::{OpenError, SqliteJournal};
-use crate::journal::{ConsumerSpec, Journal, JournalError, StartFrom};
+use crate::journal::{self, ConsumerSpec, Journal, JournalError, OpenError, StartFrom};
 use crate::metrics::{KindLabels, Metrics, SinkLabels, SourceLabels};
 use crate::names::SinkName;
 use crate::sinks::{BoxError, Sink};
@@ -146,12 +145,7 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         let sources = Arc::new(Sources::new(&config.sources));
         warn_of_open_doors(&config, &metrics);
-        let (journal_config, journal_metrics) = (config.journal.clone(), metrics.clone());
-        // Opening may recover a write-ahead log, which is blocking work.
-        let journal = tokio::task::spawn_blocking(move || SqliteJournal::open(&journal_config, journal_metrics))
-            .await
-            .map_err(|error| JournalError::Unavailable(error.to_string()))??;
-        let journal: Arc<dyn Journal> = Arc::new(journal);
+        let journal = journal::open(&config.journal, metrics.clone()).await?;
         let mut sinks = Vec::with_capacity(config.sinks.len() + own_sinks.len());
         for (name, sink) in &config.sinks {
             let made = sink

@@ -3,7 +3,7 @@ use std::path::Path;
 
 use bytesize::ByteSize;
 use clap::Args;
-use hooksink::config::{Config, SinkConfig, Warning};
+use hooksink::config::{Config, Engine, SinkConfig, Warning};
 use hooksink::filter::Pattern;
 
 use super::config_args::ConfigArgs;
@@ -32,9 +32,10 @@ fn report(file: &str, config: &Config, warnings: &[Warning]) -> String {
     let cells = |cells: &[&str]| cells.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>();
     let admin = if config.admin.token.is_empty() { "no token" } else { "token asked for" };
     let journal = &config.journal;
+    let Engine::Sqlite(sqlite) = &journal.engine;
     let kept = format!(
         "{}, kept {}, at most {}",
-        journal.path.display(),
+        sqlite.path.display(),
         humantime::format_duration(journal.retention),
         ByteSize(journal.max_size)
     );
@@ -78,13 +79,14 @@ fn wants(sink: &SinkConfig) -> String {
 /// The journal may grow to more than the disk has room for.
 pub(crate) fn too_little_space(config: &Config) -> Option<Warning> {
     let journal = &config.journal;
+    let Engine::Sqlite(file) = &journal.engine;
     // The folder is made at start: what exists above it is on the same disk, as far as can be told now.
     let existing =
-        journal.path.ancestors().skip(1).map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
+        file.path.ancestors().skip(1).map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
     let disk = existing.filter(|path| path.exists()).find_map(|path| rustix::fs::statvfs(path).ok())?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    let held = std::fs::metadata(&journal.path).map_or(0, |file| file.len());
-    let room = free.saturating_add(held).saturating_sub(journal.disk_reserve);
+    let held = std::fs::metadata(&file.path).map_or(0, |file| file.len());
+    let room = free.saturating_add(held).saturating_sub(file.disk_reserve);
     (journal.max_size > room).then(|| Warning {
         key: "journal.max_size".into(),
         message: format!(

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use hooksink::admin::{BackupLine, BackupRequest};
-use hooksink::config::JournalConfig;
+use hooksink::config::{Engine, JournalConfig};
 use hooksink::journal::sqlite::backup_offline;
 use reqwest::Method;
 
@@ -66,6 +66,7 @@ async fn by_server(client: &AdminClient, file: &Path) -> Result<(), CallError> {
 
 /// Opens the journal, which fails where a server has it.
 async fn by_itself(config: JournalConfig, file: PathBuf) -> Outcome {
+    let Engine::Sqlite(config) = config.engine;
     let copied = tokio::task::spawn_blocking(move || backup_offline(&config, &file, Box::new(progress))).await;
     let copied = copied.map_err(|error| Failure::internal(error.to_string()))?;
     let path = copied.map_err(|error| Failure::unavailable(error.to_string()))?;

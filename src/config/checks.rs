@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{Config, SinkKind, SourceConfig};
+use super::{Config, Engine, SinkKind, SourceConfig};
 use crate::event::Kind;
 use crate::names::SourceName;
 use crate::settings::Reader;
@@ -28,8 +28,9 @@ pub(super) fn check(config: &Config, reader: &Reader<'_>) {
         }
     }
     // Components, so that "data/./a" and "data/a" are one file.
-    let mut files =
-        BTreeMap::from([(config.journal.path.components().collect::<PathBuf>(), "journal.path".to_owned())]);
+    let mut files = BTreeMap::new();
+    let Engine::Sqlite(journal) = &config.journal.engine;
+    files.insert(journal.path.components().collect::<PathBuf>(), "journal.path".to_owned());
     for (name, sink) in &config.sinks {
         if let SinkKind::File(file) = &sink.kind {
             let key = format!("sinks.{name}.path");

@@ -16,7 +16,7 @@ mod sources;
 use std::collections::BTreeMap;
 
 pub use admin::AdminConfig;
-pub use journal::{Engine, JournalConfig};
+pub use journal::{Engine, JournalConfig, SqliteConfig};
 pub use log::{LogConfig, LogFormat};
 pub use reload::{Loaded, Reloaded};
 pub use server::{ClientAddressHeader, ServerConfig};

@@ -473,7 +473,8 @@ fn operators_need_no_secrets_of_sources() {
     assert!(given.load().is_err());
     let (admin, journal) = load_operator(&given.inputs()).unwrap();
     assert_eq!(admin.listen.port(), 1);
-    assert_eq!(journal.path, Path::new("data/journal.db"));
+    let Engine::Sqlite(file) = journal.engine;
+    assert_eq!(file.path, Path::new("data/journal.db"));
 }
 
 /// The blocks of `config/hooksink.toml` that stand in it as comments: `#key = value`, where prose is `# text`.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use hooksink::config::{DeliveryConfig, Engine, JournalConfig};
+use hooksink::config::DeliveryConfig;
 use hooksink::dispatch::{Dispatcher, supervise};
 use hooksink::event::Event;
 use hooksink::filter::Filter;
@@ -135,19 +135,9 @@ fn sink_name() -> SinkName {
 }
 
 async fn open(folder: &TempDir) -> Arc<SqliteJournal> {
-    let config = JournalConfig {
-        engine: Engine::Sqlite,
-        path: folder.path().join("journal.db"),
-        retention: Duration::from_secs(7 * 24 * 3600),
-        dead_letter_retention: Duration::from_secs(30 * 24 * 3600),
-        max_size: 1 << 30,
-        disk_reserve: 0,
-        wal_limit: 64 << 20,
-        queue: 1024,
-        segment_events: 1_000_000,
-        backup_dir: folder.path().join("backups"),
-    };
-    let journal = Arc::new(SqliteJournal::open(&config, Arc::new(Metrics::new())).unwrap());
+    let config = crate::journal::config(folder.path());
+    let journal =
+        Arc::new(SqliteJournal::open(&config, crate::journal::file(&config), Arc::new(Metrics::new())).unwrap());
     let (wants, from) = (Filter::default(), StartFrom::Start);
     journal.configure(vec![ConsumerSpec { sink: sink_name(), wants, from, skip_when_full: false }]).await.unwrap();
     journal

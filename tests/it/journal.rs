@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
-use hooksink::config::{Engine, JournalConfig};
+use hooksink::config::{Engine, JournalConfig, SqliteConfig};
 use hooksink::event::{Arrival, Context, EventId, Kind, Place, Proof, Record, Scheme, Subject};
 use hooksink::filter::{Filter, Pattern};
 use hooksink::journal::sqlite::{BackupError, OpenError, SqliteJournal, backup_offline};
@@ -22,21 +22,35 @@ use uuid::Uuid;
 
 pub(crate) fn config(folder: &Path) -> JournalConfig {
     JournalConfig {
-        engine: Engine::Sqlite,
-        path: folder.join("journal.db"),
+        engine: Engine::Sqlite(SqliteConfig {
+            path: folder.join("journal.db"),
+            disk_reserve: 0,
+            wal_limit: 64 << 20,
+            segment_events: 1_000_000,
+            backup_dir: folder.join("backups"),
+        }),
         retention: Duration::from_secs(7 * 24 * 3600),
         dead_letter_retention: Duration::from_secs(30 * 24 * 3600),
         max_size: 1 << 30,
-        disk_reserve: 0,
-        wal_limit: 64 << 20,
         queue: 1024,
-        segment_events: 1_000_000,
-        backup_dir: folder.join("backups"),
     }
 }
 
+/// The settings of the embedded journal.
+pub(crate) fn file(config: &JournalConfig) -> &SqliteConfig {
+    let Engine::Sqlite(file) = &config.engine;
+    file
+}
+
+/// The same with other settings of the embedded journal.
+pub(crate) fn with_file(config: JournalConfig, change: impl FnOnce(&mut SqliteConfig)) -> JournalConfig {
+    let Engine::Sqlite(mut file) = config.engine;
+    change(&mut file);
+    JournalConfig { engine: Engine::Sqlite(file), ..config }
+}
+
 fn open(config: &JournalConfig) -> SqliteJournal {
-    SqliteJournal::open(config, Arc::new(Metrics::new())).unwrap()
+    SqliteJournal::open(config, file(config), Arc::new(Metrics::new())).unwrap()
 }
 
 /// A record of its own for every number; by three, they concern the same person.
@@ -156,7 +170,7 @@ async fn copies_are_stored_once_also_when_they_come_at_the_same_moment() {
 #[tokio::test]
 async fn copies_are_found_in_older_segments() {
     let folder = TempDir::new().unwrap();
-    let config = JournalConfig { segment_events: 3, ..config(folder.path()) };
+    let config = with_file(config(folder.path()), |file| file.segment_events = 3);
     let (journal, mut consumer) = open_with_crm(&config).await;
     for n in 0..10 {
         assert_eq!(journal.append(vec![record(n)]).await.unwrap(), [Appended::Stored]);
@@ -172,7 +186,7 @@ async fn copies_are_found_in_older_segments() {
 #[tokio::test]
 async fn copies_are_found_wherever_their_ids_stand() {
     let folder = TempDir::new().unwrap();
-    let config = JournalConfig { segment_events: 160, ..config(folder.path()) };
+    let config = with_file(config(folder.path()), |file| file.segment_events = 160);
     for start in 0..5 {
         let journal = open(&config);
         for n in 0..start * 100 {
@@ -183,7 +197,7 @@ async fn copies_are_found_wherever_their_ids_stand() {
         }
         journal.close().await;
     }
-    let conn = rusqlite::Connection::open(&config.path).unwrap();
+    let conn = rusqlite::Connection::open(&file(&config).path).unwrap();
     let number = |sql: &str| -> u64 { conn.query_row(sql, [], |row| row.get(0)).unwrap() };
     assert_eq!([1, 2, 3, 4].map(|n| number(&format!("SELECT count(*) FROM events_{n}"))), [160, 160, 160, 20]);
     // All of full segments have moved, and of the newest none.
@@ -428,7 +442,8 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 #[tokio::test]
 async fn old_events_leave_when_no_sink_is_owed_them_and_positions_are_not_used_again() {
     let folder = TempDir::new().unwrap();
-    let config = JournalConfig { segment_events: 4, retention: Duration::from_millis(1), ..config(folder.path()) };
+    let config = JournalConfig { retention: Duration::from_millis(1), ..config(folder.path()) };
+    let config = with_file(config, |file| file.segment_events = 4);
     let last = {
         let (journal, mut consumer) = open_with_crm(&config).await;
         for n in 0..20 {
@@ -500,7 +515,7 @@ async fn a_sink_that_may_be_skipped_loses_its_oldest_events_and_no_other_does() 
     let folder = TempDir::new().unwrap();
     let config = JournalConfig { max_size: 4 << 20, ..config(folder.path()) };
     let metrics = Arc::new(Metrics::new());
-    let journal = SqliteJournal::open(&config, Arc::clone(&metrics)).unwrap();
+    let journal = SqliteJournal::open(&config, file(&config), Arc::clone(&metrics)).unwrap();
     journal.configure(vec![ConsumerSpec { skip_when_full: true, ..spec("lossy") }]).await.unwrap();
     let mut lossy = journal.consumer(&sink("lossy")).await.unwrap();
     for n in 0..100 {
@@ -531,7 +546,7 @@ async fn a_sink_that_may_be_skipped_loses_its_oldest_events_and_no_other_does() 
 #[tokio::test]
 async fn the_disk_reserve_is_respected() {
     let folder = TempDir::new().unwrap();
-    let config = JournalConfig { disk_reserve: u64::MAX, ..config(folder.path()) };
+    let config = with_file(config(folder.path()), |file| file.disk_reserve = u64::MAX);
     let journal = open(&config);
     assert!(matches!(journal.append(vec![record(0)]).await, Err(JournalError::Full(_))));
     until("the status should tell", async || !journal.status().writable).await;
@@ -543,39 +558,40 @@ async fn a_second_process_is_refused_by_name() {
     let folder = TempDir::new().unwrap();
     let config = config(folder.path());
     let journal = open(&config);
-    let error = SqliteJournal::open(&config, Arc::new(Metrics::new())).map(|_| ()).unwrap_err().to_string();
+    let error =
+        SqliteJournal::open(&config, file(&config), Arc::new(Metrics::new())).map(|_| ()).unwrap_err().to_string();
     let expected =
-        format!("another hooksink (process {}) holds the journal {}", std::process::id(), config.path.display());
+        format!("another hooksink (process {}) holds the journal {}", std::process::id(), file(&config).path.display());
     assert!(error.starts_with(&expected), "{error}");
     journal.close().await;
-    assert!(SqliteJournal::open(&config, Arc::new(Metrics::new())).is_ok());
+    assert!(SqliteJournal::open(&config, file(&config), Arc::new(Metrics::new())).is_ok());
 }
 
 #[tokio::test]
 async fn what_is_no_journal_is_refused_and_left_as_it_is() {
     let folder = TempDir::new().unwrap();
     let config = config(folder.path());
-    let refused = || SqliteJournal::open(&config, Arc::new(Metrics::new())).map(|_| ()).unwrap_err();
-    let path = config.path.display().to_string();
+    let refused = || SqliteJournal::open(&config, file(&config), Arc::new(Metrics::new())).map(|_| ()).unwrap_err();
+    let path = file(&config).path.display().to_string();
 
     let garbage = b"these are not the bytes of a database ".repeat(1000);
-    std::fs::write(&config.path, &garbage).unwrap();
+    std::fs::write(&file(&config).path, &garbage).unwrap();
     let error = refused();
     assert!(matches!(error, OpenError::Damaged { .. }) && error.to_string().contains(&path), "{error}");
-    assert_eq!(std::fs::read(&config.path).unwrap(), garbage);
+    assert_eq!(std::fs::read(&file(&config).path).unwrap(), garbage);
 
-    std::fs::remove_file(&config.path).unwrap();
+    std::fs::remove_file(&file(&config).path).unwrap();
     open(&config).close().await;
-    let conn = rusqlite::Connection::open(&config.path).unwrap();
+    let conn = rusqlite::Connection::open(&file(&config).path).unwrap();
     conn.pragma_update(None, "user_version", 77).unwrap();
     drop(conn);
-    let before = std::fs::read(&config.path).unwrap();
+    let before = std::fs::read(&file(&config).path).unwrap();
     let error = refused();
     assert!(matches!(error, OpenError::Newer { found: 77, .. }) && error.to_string().contains(&path), "{error}");
-    assert_eq!(std::fs::read(&config.path).unwrap(), before);
+    assert_eq!(std::fs::read(&file(&config).path).unwrap(), before);
 
-    std::fs::remove_file(&config.path).unwrap();
-    std::fs::create_dir(&config.path).unwrap();
+    std::fs::remove_file(&file(&config).path).unwrap();
+    std::fs::create_dir(&file(&config).path).unwrap();
     let error = refused();
     assert!(matches!(error, OpenError::Unusable { .. }) && error.to_string().contains(&path), "{error}");
 }
@@ -601,7 +617,7 @@ async fn events_of(copy: &Path, scratch: &Path) -> Vec<u64> {
     let sound: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(sound, "ok");
     drop(conn);
-    let config = JournalConfig { path: copy.to_owned(), ..config(scratch) };
+    let config = with_file(config(scratch), |file| file.path = copy.to_owned());
     let journal = open(&config);
     journal.configure(vec![spec("reader")]).await.unwrap();
     let mut consumer = journal.consumer(&sink("reader")).await.unwrap();
@@ -611,7 +627,7 @@ async fn events_of(copy: &Path, scratch: &Path) -> Vec<u64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_while_events_come_has_all_that_were_stored_before_it() {
     let folder = TempDir::new().unwrap();
-    let config = JournalConfig { segment_events: 300, ..config(folder.path()) };
+    let config = with_file(config(folder.path()), |file| file.segment_events = 300);
     let journal = Arc::new(open(&config));
     for from in (0..1000).step_by(100) {
         let batch = (from..from + 100).map(|n| Record { raw: Bytes::from(vec![b'y'; 10_000]), ..record(n) }).collect();
@@ -634,7 +650,7 @@ async fn a_backup_while_events_come_has_all_that_were_stored_before_it() {
     let copy = journal.backup(Path::new("today/copy.db"), Box::new(progress)).await.unwrap();
     stop.send(true).unwrap();
     let stored = background.await.unwrap();
-    assert_eq!(copy, config.backup_dir.join("today/copy.db"));
+    assert_eq!(copy, file(&config).backup_dir.join("today/copy.db"));
     let (mut count, mut last) = (0, (0, 0));
     while let Ok(step) = stepped.try_recv() {
         (count, last) = (count + 1, step);
@@ -643,7 +659,7 @@ async fn a_backup_while_events_come_has_all_that_were_stored_before_it() {
     let events = events_of(&copy, folder.path()).await;
     assert!(events.len() > 1000 && (events.len() as u64) < stored + 1, "{}", events.len());
     assert_eq!(events, (0..events.len() as u64).collect::<Vec<_>>());
-    assert!(!config.backup_dir.join("today/copy.db.partial").exists());
+    assert!(!file(&config).backup_dir.join("today/copy.db.partial").exists());
 }
 
 #[tokio::test]
@@ -651,9 +667,9 @@ async fn a_backup_goes_below_its_folder_and_replaces_nothing() {
     let folder = TempDir::new().unwrap();
     let config = config(folder.path());
     let journal = open(&config);
-    std::fs::create_dir(&config.backup_dir).unwrap();
-    std::fs::write(config.backup_dir.join("there.db"), "mine").unwrap();
-    std::os::unix::fs::symlink(folder.path(), config.backup_dir.join("out")).unwrap();
+    std::fs::create_dir(&file(&config).backup_dir).unwrap();
+    std::fs::write(file(&config).backup_dir.join("there.db"), "mine").unwrap();
+    std::os::unix::fs::symlink(folder.path(), file(&config).backup_dir.join("out")).unwrap();
     let absolute = folder.path().join("x.db");
     for file in
         ["", "a\nb.db", "../\u{1b}[2J", "../x.db", "a/../../x.db", "there.db", "out/x.db", absolute.to_str().unwrap()]
@@ -663,14 +679,14 @@ async fn a_backup_goes_below_its_folder_and_replaces_nothing() {
         // The text goes to logs and terminals.
         assert!(!refused.unwrap_err().to_string().contains(char::is_control), "{file:?}");
     }
-    assert_eq!(std::fs::read(config.backup_dir.join("there.db")).unwrap(), b"mine");
+    assert_eq!(std::fs::read(file(&config).backup_dir.join("there.db")).unwrap(), b"mine");
 }
 
 #[tokio::test]
 async fn a_backup_without_a_server_opens_the_journal_itself() {
     let folder = TempDir::new().unwrap();
     let config = config(folder.path());
-    let alone = |file: &str| backup_offline(&config, Path::new(file), Box::new(|_, _| {}));
+    let alone = |to: &str| backup_offline(file(&config), Path::new(to), Box::new(|_, _| {}));
     assert!(matches!(alone("a.db"), Err(BackupError::Open(OpenError::Unusable { .. }))));
     let journal = open(&config);
     journal.append((0..50).map(record).collect()).await.unwrap();
@@ -686,7 +702,7 @@ async fn a_backup_without_a_server_opens_the_journal_itself() {
 async fn the_log_stays_within_its_bound_under_load_with_readers() {
     const LIMIT: u64 = 1 << 20;
     let folder = TempDir::new().unwrap();
-    let config = JournalConfig { wal_limit: LIMIT, ..config(folder.path()) };
+    let config = with_file(config(folder.path()), |file| file.wal_limit = LIMIT);
     let journal = Arc::new(open(&config));
     journal.configure(vec![spec("a"), spec("b")]).await.unwrap();
     let mut tasks = tokio::task::JoinSet::new();

@@ -4,14 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use hooksink::config::JournalConfig;
 use hooksink::journal::sqlite::SqliteJournal;
 use hooksink::journal::{Appended, Consumer, Entry, Journal, Letters, Outcome, Ticket};
 use hooksink::metrics::Metrics;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use crate::journal::{config, record, sink, spec};
+use crate::journal::{config, file, record, sink, spec, with_file};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -153,8 +152,8 @@ async fn consumer(journal: &SqliteJournal, model: &Model) -> (Box<dyn Consumer>,
 
 async fn run(steps: Vec<Step>) {
     let folder = TempDir::new().unwrap();
-    let config = JournalConfig { segment_events: 7, ..config(folder.path()) };
-    let open = || SqliteJournal::open(&config, Arc::new(Metrics::new())).unwrap();
+    let config = with_file(config(folder.path()), |file| file.segment_events = 7);
+    let open = || SqliteJournal::open(&config, file(&config), Arc::new(Metrics::new())).unwrap();
     let mut model = Model::default();
     let mut journal = open();
     journal.configure(vec![spec("crm")]).await.unwrap();

@@ -82,9 +82,9 @@ impl Writer {
         if bytes < checkpointer.woken_at {
             checkpointer.woken_at = 0;
         }
-        if bytes > self.shared.config.wal_limit && checkpointer.not_before.is_none_or(|time| Instant::now() >= time) {
+        if bytes > self.shared.file.wal_limit && checkpointer.not_before.is_none_or(|time| Instant::now() >= time) {
             self.restart_wal();
-        } else if bytes >= checkpointer.woken_at + STEP.min(self.shared.config.wal_limit / 4) {
+        } else if bytes >= checkpointer.woken_at + STEP.min(self.shared.file.wal_limit / 4) {
             let woken = checkpointer.wake.as_ref().map(|wake| wake.try_send(()));
             if matches!(woken, Some(Ok(()) | Err(TrySendError::Full(())))) {
                 checkpointer.woken_at = bytes;

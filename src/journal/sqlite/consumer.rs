@@ -70,7 +70,7 @@ impl SqliteConsumer {
             }
         };
         let news = shared.news.subscribe();
-        let reader = Reader::new(shared.config.path.clone());
+        let reader = Reader::new(shared.file.path.clone());
         Ok(Self { shared, sink, number, reader, news, others: 0, more: true, turn: 0 })
     }
 

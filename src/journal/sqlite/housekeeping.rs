@@ -12,9 +12,9 @@ const SOME_ROOM: usize = 64 * 1024;
 
 impl Writer {
     pub(super) fn keep_house(&mut self) {
-        let config = &self.shared.config;
-        match disk::free_bytes(files::folder(&config.path)) {
-            Ok(free) => self.disk_low = free < config.disk_reserve,
+        let file = &self.shared.file;
+        match disk::free_bytes(files::folder(&file.path)) {
+            Ok(free) => self.disk_low = free < file.disk_reserve,
             Err(error) => tracing::warn!(%error, "free disk space cannot be told"),
         }
         self.try_again();

@@ -68,7 +68,7 @@ use super::{
     Appended, Consumer, ConsumerSpec, DeadLetter, Journal, JournalError, JournalStatus, Letters, ReplayProgress,
     ReplayRequest, SinkStatus,
 };
-use crate::config::JournalConfig;
+use crate::config::{JournalConfig, SqliteConfig};
 use crate::event::Record;
 use crate::metrics::Metrics;
 use crate::names::SinkName;
@@ -93,8 +93,8 @@ impl SqliteJournal {
     /// # Errors
     /// When the path cannot be used, another process has the journal, or the file is damaged, not a journal, or of a
     /// later version; the file is left as it is then. The texts name the path.
-    pub fn open(config: &JournalConfig, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
-        let path = &config.path;
+    pub fn open(config: &JournalConfig, file: &SqliteConfig, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
+        let path = &file.path;
         let (conn, lock) = open_file(path, true)?;
         let failed = |error: rusqlite::Error| OpenError::sqlite(path, &error);
         connection::set_up_writer(&conn).map_err(failed)?;
@@ -104,6 +104,7 @@ impl SqliteJournal {
         let sinks = Sinks::load(&conn).map_err(failed)?;
         let shared = Arc::new(Shared {
             config: config.clone(),
+            file: file.clone(),
             metrics,
             queue: Queue::new(config.queue),
             sinks,
@@ -189,7 +190,7 @@ fn open_file(path: &Path, create: bool) -> Result<(Connection, Lock), OpenError>
 /// # Errors
 /// Those of [`SqliteJournal::open`], and of [`Journal::backup`].
 pub fn backup_offline(
-    config: &JournalConfig,
+    config: &SqliteConfig,
     file: &Path,
     progress: Box<dyn Fn(u64, u64) + Send>,
 ) -> Result<PathBuf, BackupError> {
@@ -281,7 +282,7 @@ impl Journal for SqliteJournal {
     }
 
     async fn backup(&self, file: &Path, progress: Box<dyn Fn(u64, u64) + Send>) -> Result<PathBuf, JournalError> {
-        let (folder, file) = (self.shared.config.backup_dir.clone(), file.to_owned());
+        let (folder, file) = (self.shared.file.backup_dir.clone(), file.to_owned());
         let target = tokio::task::spawn_blocking(move || Target::below(&folder, &file))
             .await
             .map_err(|_| JournalError::Unavailable("the backup could not begin".to_owned()))??;

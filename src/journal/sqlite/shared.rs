@@ -12,7 +12,7 @@ use super::queue::{Command, Queue};
 use super::sinks::Sinks;
 use super::tail::Tail;
 use super::writer::Writer;
-use crate::config::JournalConfig;
+use crate::config::{JournalConfig, SqliteConfig};
 use crate::event::Record;
 use crate::filter::Filter;
 use crate::journal::{JournalError, JournalStatus};
@@ -30,6 +30,7 @@ pub(super) struct News {
 /// Shared by all.
 pub(super) struct Shared {
     pub(super) config: JournalConfig,
+    pub(super) file: SqliteConfig,
     pub(super) metrics: Arc<Metrics>,
     pub(super) queue: Queue,
     pub(super) sinks: Sinks,

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::*;
-use crate::config::Engine;
+use crate::config::{Engine, SqliteConfig};
 use crate::event::{Arrival, Context, EventId, Kind, Place};
 use crate::names::SourceType;
 
@@ -20,19 +20,21 @@ fn open(folder: &Path) -> SqliteJournal {
 }
 
 fn open_with(folder: &Path, retention: Duration) -> SqliteJournal {
-    let config = JournalConfig {
-        engine: Engine::Sqlite,
+    let file = SqliteConfig {
         path: folder.join("journal.db"),
-        retention,
-        dead_letter_retention: Duration::from_secs(3600),
-        max_size: 1 << 30,
         disk_reserve: 0,
         wal_limit: 64 << 20,
-        queue: 64,
         segment_events: 10,
         backup_dir: folder.join("backups"),
     };
-    SqliteJournal::open(&config, Arc::new(Metrics::new())).unwrap()
+    let config = JournalConfig {
+        engine: Engine::Sqlite(file.clone()),
+        retention,
+        dead_letter_retention: Duration::from_secs(3600),
+        max_size: 1 << 30,
+        queue: 64,
+    };
+    SqliteJournal::open(&config, &file, Arc::new(Metrics::new())).unwrap()
 }
 
 fn record(n: u128) -> Record {

@@ -281,7 +281,7 @@ impl Writer {
         for settlement in settlements {
             let _ = settlement.reply.send(Ok(()));
         }
-        if self.log.is_segment_full(self.shared.config.segment_events) {
+        if self.log.is_segment_full(self.shared.file.segment_events) {
             match self.transact(|writer| writer.log.create_segment(&writer.conn)) {
                 Ok(segment) => self.log.begin_segment(segment),
                 // The old one serves until it works.

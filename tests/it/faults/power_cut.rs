@@ -18,6 +18,7 @@ use rand::seq::IndexedRandom as _;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use crate::journal::file;
 use crate::programs::strace_or_skip;
 use crate::support::senders::{SOURCE, check, events_in, has_all, owed, senders, stored, under_load};
 use crate::support::server::{TestServer, eventually};
@@ -179,9 +180,10 @@ fn keeps(folder: &Path, config: &JournalConfig, files: &Files, acknowledged: &BT
     for (name, bytes) in files.iter().filter(|(name, _)| name.starts_with("journal.db")) {
         fs::write(folder.join(name), bytes).unwrap();
     }
-    let opened = SqliteJournal::open(config, Arc::new(Metrics::new())).map_err(|error| error.to_string())?;
+    let opened =
+        SqliteJournal::open(config, file(config), Arc::new(Metrics::new())).map_err(|error| error.to_string())?;
     drop(opened);
-    let journal = Connection::open(&config.path).unwrap();
+    let journal = Connection::open(&file(config).path).unwrap();
     let sound: String = journal.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     if sound != "ok" {
         return Err(sound);
