@@ -34,5 +34,6 @@ mod startup;
 mod statuses;
 mod supply_chain;
 mod support;
+mod targets;
 mod trace;
 mod wire;

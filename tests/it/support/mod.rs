@@ -1,11 +1,13 @@
 //! What several modules of tests use: made-up events, waiting with a deadline, and a target that answers as it is told.
 
+pub(crate) mod daemon;
 pub(crate) mod mock_target;
 pub(crate) mod senders;
 pub(crate) mod server;
 pub(crate) mod shell;
 pub(crate) mod small_disk;
 pub(crate) mod strace;
+pub(crate) mod tcp_proxy;
 pub(crate) mod tls_target;
 pub(crate) mod unsynced;
 
