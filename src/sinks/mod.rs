@@ -4,7 +4,7 @@
 //! (its [`Sink`]), a line in the list of types in `registry.rs`, a line of the exam with what the sink delivers to, a
 //! block in `config/hooksink.toml` and a row in README.md. Begin with the line in the list of types: the compiler and the
 //! tests name the rest. What several sinks need stands in `encoding` (the form of an event), `template` (names made of an
-//! event), `turns` (many events at once, one person's one after the other) and `worker` (a thread that may block).
+//! event), `turns` (many events at once, one person's one after the other), `tls` (files of certificates) and `worker` (a thread that may block).
 //!
 //! A sink of your own implements [`Sink`] and is passed to the application by name:
 //! ```
@@ -44,8 +44,10 @@ mod encoding;
 mod file;
 pub mod http;
 mod log;
+pub mod redis;
 mod registry;
 mod template;
+mod tls;
 mod turns;
 mod worker;
 
@@ -58,9 +60,11 @@ pub use self::encoding::Encoding;
 pub use self::file::{FileSink, FileSinkConfig};
 pub use self::http::{HttpFormat, HttpSink, HttpSinkConfig, TargetUrl};
 pub use self::log::{LogSink, LogSinkConfig, LogSinkFormat};
+pub use self::redis::{RedisSink, RedisSinkConfig};
 pub(crate) use self::registry::READERS;
 pub use self::registry::SinkKind;
 pub use self::template::Template;
+pub use self::tls::TlsFiles;
 pub use self::turns::send_in_turns;
 use crate::event::Event;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::file::FileSinkConfig;
 use super::http::HttpSinkConfig;
 use super::log::LogSinkConfig;
+use super::redis::RedisSinkConfig;
 use super::{BoxError, Sink};
 use crate::names::SinkName;
 use crate::settings::Section;
@@ -56,4 +57,6 @@ sink_types! {
     File "file" FileSinkConfig,
     /// POST to a URL.
     Http "http" HttpSinkConfig,
+    /// Streams of Redis.
+    Redis "redis" RedisSinkConfig,
 }

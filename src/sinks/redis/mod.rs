@@ -1,0 +1,263 @@
+//! `type = "redis"`: events as entries of streams, with XADD.
+//!
+//! Order: what is sent at once to a server goes as one transaction (MULTI, EXEC). A server that refuses one of its
+//! commands, since it is out of memory, a replica, or loading, then runs none of them; a connection that breaks leaves
+//! all of them or none. Without it, a person's later event could be taken after an earlier one was refused. What a
+//! transaction does not stop at is a key that holds something else than a stream, so a person's events are together in
+//! one only as long as they go to one stream; the next stream's turn comes when those before are acknowledged. In a
+//! cluster, where a transaction is of one slot, each stream has its own.
+//!
+//! An event that was taken without our learning of it is added again, under the same id.
+
+mod check;
+mod connection;
+mod failure;
+mod rounds;
+mod settings;
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use redis::{Pipeline, RedisError, ServerErrorKind, Value, cmd, pipe};
+use tokio::sync::Mutex;
+
+use self::connection::Connection;
+use self::failure::describe;
+use self::rounds::rounds;
+pub use self::settings::{Address, Deployment, RedisSinkConfig};
+use super::{Blame, BoxError, Checked, Limits, Sink, SinkError, Undelivered};
+use crate::event::Event;
+use crate::event::cloud_event::rfc3339;
+
+/// How much longer than its own time-out a call may take, as the dispatcher sees it.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Every server takes values of this size: proto-max-bulk-len cannot be set to less.
+const LEAST_LIMIT: usize = 1 << 20;
+
+/// Adds events to streams.
+pub struct RedisSink {
+    config: RedisSinkConfig,
+    link: Mutex<Link>,
+}
+
+/// The connection in use.
+#[derive(Default)]
+struct Link {
+    open: Option<Connection>,
+    /// How many were made, so that only the one that failed is given up.
+    number: u64,
+}
+
+/// An entry to be.
+struct Entry<'a> {
+    event: &'a Event,
+    stream: String,
+    data: Vec<u8>,
+}
+
+impl RedisSink {
+    /// A sink of this configuration. Nothing is connected before the first event.
+    pub fn new(config: RedisSinkConfig) -> Self {
+        Self { config, link: Mutex::default() }
+    }
+
+    /// The connection in use and its number, or a new one.
+    async fn connection(&self) -> Result<(Connection, u64), BoxError> {
+        let mut link = self.link.lock().await;
+        if let Some(open) = &link.open {
+            return Ok((open.clone(), link.number));
+        }
+        let open = Connection::open(&self.config).await?;
+        link.number += 1;
+        link.open = Some(open.clone());
+        Ok((open, link.number))
+    }
+
+    /// The next call makes a new connection: to where the master is then, and with the password of then.
+    async fn give_up(&self, number: u64) {
+        let mut link = self.link.lock().await;
+        if link.number == number {
+            link.open = None;
+        }
+    }
+
+    async fn send(&self, events: &[Event], number: &OnceLock<u64>) -> Result<(), Undelivered> {
+        let (mut connection, this) = self.connection().await.map_err(|cause| undelivered(0, cause))?;
+        let _ = number.set(this);
+        let mut entries: Vec<Entry<'_>> = Vec::with_capacity(events.len());
+        for event in events {
+            let data = self.config.encoding.encode(event);
+            if data.len() > LEAST_LIMIT
+                && let Some(limit) = check::largest_value(&mut connection).await
+                && data.len() as u64 > limit
+            {
+                let cause =
+                    format!("{} bytes are more than the server takes (proto-max-bulk-len: {limit})", data.len());
+                let cause = SinkError::Permanent { source: cause.into() };
+                // Those before it are not its fault.
+                self.add(&mut connection, &entries).await?;
+                return Err(Undelivered { delivered: entries.len(), blame: Blame::Event, cause });
+            }
+            entries.push(Entry { event, stream: self.config.stream.render(&event.record), data });
+        }
+        self.add(&mut connection, &entries).await
+    }
+
+    /// Adds the entries, in turns that keep each person's order whatever fails.
+    async fn add(&self, connection: &mut Connection, entries: &[Entry<'_>]) -> Result<(), Undelivered> {
+        let mut added = vec![false; entries.len()];
+        let lanes = entries.iter().map(|entry| (entry.event.record.lane(), entry.stream.as_str()));
+        for round in rounds(lanes) {
+            let transactions = match connection {
+                Connection::Server(_) => vec![round],
+                Connection::Cluster(_) => by_stream(&round, entries),
+            };
+            let runs = transactions.into_iter().map(|positions| {
+                let mut connection = connection.clone();
+                async move {
+                    let results = self.transaction(&mut connection, &positions, entries).await;
+                    positions.into_iter().zip(results).collect::<Vec<_>>()
+                }
+            });
+            let mut failed: Option<(usize, RedisError)> = None;
+            for (position, result) in join_all(runs).await.into_iter().flatten() {
+                match result {
+                    Ok(()) => added[position] = true,
+                    Err(error) if failed.as_ref().is_none_or(|(first, _)| position < *first) => {
+                        failed = Some((position, error));
+                    }
+                    Err(_) => {}
+                }
+            }
+            if let Some((position, error)) = failed {
+                let delivered = added.iter().position(|added| !added).unwrap_or(position);
+                let cause = format!("{}: {}", entries[position].stream, describe(&error));
+                return Err(undelivered(delivered, cause));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the entries at these positions, all or none of them, but for what stands in the way of single streams: what
+    /// became of each.
+    async fn transaction(
+        &self,
+        connection: &mut Connection,
+        positions: &[usize],
+        entries: &[Entry<'_>],
+    ) -> Vec<Result<(), RedisError>> {
+        let mut pipeline = pipe();
+        pipeline.ignore_errors();
+        if let [position] = positions {
+            self.append(&mut pipeline, &entries[*position]);
+        } else {
+            pipeline.cmd("MULTI");
+            positions.iter().for_each(|position| self.append(&mut pipeline, &entries[*position]));
+            pipeline.cmd("EXEC");
+        }
+        let answers = connection.run(&pipeline).await;
+        let results = answers.and_then(|mut answers| match answers.pop() {
+            Some(Value::Array(results)) if positions.len() > 1 && results.len() == positions.len() => Ok(results),
+            Some(result) if positions.len() == 1 => Ok(vec![result]),
+            // It was given up: the refusal of a command says why, that of EXEC only repeats it.
+            last => Err(answers.into_iter().chain(last).find_map(refusal).unwrap_or_else(no_answer)),
+        });
+        match results {
+            Ok(results) => results.into_iter().map(|result| refusal(result).map_or(Ok(()), Err)).collect(),
+            Err(error) => positions.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    fn append(&self, pipeline: &mut Pipeline, entry: &Entry<'_>) {
+        let record = &*entry.event.record;
+        let mut add = cmd("XADD");
+        add.arg(&entry.stream);
+        if let Some(max_len) = self.config.max_len {
+            add.arg("MAXLEN").arg("~").arg(max_len);
+        }
+        // Always the same fields in the same order: their names are then stored once for many entries.
+        add.arg("*").arg("id").arg(record.id.to_string());
+        add.arg("type").arg(record.kind.as_str());
+        add.arg("source").arg(format!("/webhooks/{}", record.source));
+        add.arg("subject").arg(record.subject.as_ref().map_or("", |subject| subject.as_str()));
+        add.arg("time").arg(rfc3339(record.occurred_at.unwrap_or(record.received_at)));
+        add.arg("data").arg(&entry.data);
+        pipeline.add_command(add);
+    }
+}
+
+#[async_trait]
+impl Sink for RedisSink {
+    async fn deliver(&self, events: &[Event]) -> Result<(), Undelivered> {
+        let number = OnceLock::new();
+        let sent = tokio::time::timeout(self.config.timeout, self.send(events, &number)).await;
+        let failure = match sent {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(failure)) => failure,
+            Err(_) => undelivered(0, format!("no answer within {:?}", self.config.timeout)),
+        };
+        if let Some(number) = number.get()
+            && failure.blame == Blame::Unknown
+        {
+            self.give_up(*number).await;
+        }
+        Err(failure)
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            max_events: self.config.batch_events,
+            max_bytes: usize::try_from(self.config.batch_bytes).unwrap_or(usize::MAX),
+            concurrency: self.config.concurrency,
+            timeout: self.config.timeout + GRACE,
+            linger: Duration::ZERO,
+        }
+    }
+
+    async fn check(&self) -> Result<Checked, BoxError> {
+        match tokio::time::timeout(self.config.timeout, check::check(&self.config)).await {
+            Ok(checked) => checked,
+            Err(_) => Err(format!("no answer within {:?}", self.config.timeout).into()),
+        }
+    }
+
+    async fn close(&self) -> Result<(), BoxError> {
+        self.link.lock().await.open = None;
+        Ok(())
+    }
+}
+
+/// The positions of each stream.
+fn by_stream(positions: &[usize], entries: &[Entry<'_>]) -> Vec<Vec<usize>> {
+    let mut streams: Vec<(&str, Vec<usize>)> = Vec::new();
+    for position in positions {
+        let stream = entries[*position].stream.as_str();
+        match streams.iter_mut().find(|(other, _)| *other == stream) {
+            Some((_, positions)) => positions.push(*position),
+            None => streams.push((stream, vec![*position])),
+        }
+    }
+    streams.into_iter().map(|(_, positions)| positions).collect()
+}
+
+/// The error in an answer.
+fn refusal(answer: Value) -> Option<RedisError> {
+    match answer {
+        Value::ServerError(error) => Some(error.into()),
+        _ => None,
+    }
+}
+
+/// What stands for an answer that is none.
+fn no_answer() -> RedisError {
+    (redis::ErrorKind::UnexpectedReturnType, "no array of results").into()
+}
+
+/// Whatever fails is mended by someone, or passes, and is no event's fault.
+fn undelivered(delivered: usize, cause: impl Into<BoxError>) -> Undelivered {
+    let cause = SinkError::Transient { retry_after: None, source: cause.into() };
+    Undelivered { delivered, blame: Blame::Unknown, cause }
+}

@@ -1,0 +1,229 @@
+//! What `type = "redis"` is told.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Url;
+
+use super::super::encoding::Encoding;
+use super::super::template::Template;
+use super::super::tls::TlsFiles;
+use super::super::{BoxError, Sink};
+use super::RedisSink;
+use crate::names::SinkName;
+use crate::secret::Secrets;
+use crate::settings::units::{duration, size};
+use crate::settings::values::{self, number};
+use crate::settings::{Given, Section};
+
+/// `type = "redis"`: streams of Redis or Valkey.
+#[derive(Debug, Clone)]
+pub struct RedisSinkConfig {
+    /// `url`: a server, or nodes of a cluster, or Sentinels.
+    pub servers: Vec<Address>,
+    /// Which of these they are: `cluster`, `sentinel_master`.
+    pub deployment: Deployment,
+    /// The number in the URL.
+    pub database: u32,
+    /// `rediss://`: TLS, with these files.
+    pub tls: Option<TlsFiles>,
+    /// `username`: the ACL user; the default one, if not given.
+    pub username: Option<String>,
+    /// `password`: the first is used.
+    pub password: Secrets,
+    /// `stream`: the key of the stream.
+    pub stream: Template,
+    /// `max_len`: about so many entries are kept in a stream; all, if not given.
+    pub max_len: Option<u64>,
+    /// `format` and `include_raw`: of the field `data`.
+    pub encoding: Encoding,
+    /// `connect_timeout`: until a connection is there, TLS and authentication included.
+    pub connect_timeout: Duration,
+    /// `timeout`: for a whole call.
+    pub timeout: Duration,
+    /// `concurrency`: calls at once. They share a connection.
+    pub concurrency: usize,
+    /// `batch_events`: events a call.
+    pub batch_events: usize,
+    /// `batch_bytes`: raw bytes a call.
+    pub batch_bytes: u64,
+}
+
+/// Host and port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// A name or an address, the latter without brackets.
+    pub host: String,
+    /// The port, if one is given.
+    pub port: Option<u16>,
+}
+
+/// What the servers are.
+#[derive(Debug, Clone)]
+pub enum Deployment {
+    /// One server.
+    Server,
+    /// Some nodes of a cluster, which tell of the others.
+    Cluster,
+    /// Sentinels, which tell where the master is.
+    Sentinels {
+        /// `sentinel_master`: by which name they know it.
+        master: String,
+        /// `sentinel_username`
+        username: Option<String>,
+        /// `sentinel_password`
+        password: Secrets,
+    },
+}
+
+impl Address {
+    /// The port to connect to.
+    pub fn port_or(&self, default: u16) -> u16 {
+        self.port.unwrap_or(default)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') { write!(f, "[{}]", self.host) } else { f.write_str(&self.host) }?;
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+/// One URL.
+struct Place {
+    address: Address,
+    tls: bool,
+    database: u32,
+}
+
+impl RedisSinkConfig {
+    pub(crate) fn read(section: &mut Section<'_>) -> Option<Self> {
+        let places = section.required("url", |given| values::list(given, place));
+        let cluster = section.or("cluster", values::boolean, false);
+        let master = section.optional("sentinel_master", values::text);
+        let sentinel_username = section.optional("sentinel_username", values::text);
+        let sentinel_password = section.secrets("sentinel_password", utf8);
+        let username = section.optional("username", values::text);
+        let password = section.secrets("password", utf8);
+        if username.is_some() && !section.has("password") {
+            section.error("username", "this has no meaning without password");
+        }
+        if master.is_none() {
+            for key in ["sentinel_username", "sentinel_password"] {
+                if section.has(key) {
+                    section.error(key, "this has no meaning without sentinel_master");
+                }
+            }
+        }
+        let first = places.as_ref().and_then(|places| places.first());
+        let (tls, database) = first.map_or((false, 0), |place| (place.tls, place.database));
+        let tls = {
+            let files = TlsFiles::read(section, (!tls).then_some("begin url with rediss://"));
+            tls.then_some(files)
+        };
+        if let Some(places) = &places {
+            if places.iter().any(|place| (place.tls, place.database) != (tls.is_some(), database)) {
+                section.error("url", "all of the list must have the same scheme and the same number of a database");
+            }
+            match (cluster, &master) {
+                (true, Some(_)) => section.error("cluster", "this contradicts sentinel_master; keep one of them"),
+                (true, None) if database != 0 => section.error("url", "a cluster has no database but 0"),
+                (false, None) if places.len() != 1 => {
+                    section.error("url", "this must be one URL, unless cluster or sentinel_master is set");
+                }
+                _ => {}
+            }
+        }
+        let stream = section.or("stream", stream, default_stream());
+        let max_len = section.optional("max_len", number::<_, 1, { i64::MAX }>);
+        let encoding = Encoding::read(section);
+        let connect_timeout = section.or("connect_timeout", duration, Duration::from_secs(5));
+        let timeout = section.or("timeout", duration, Duration::from_secs(10));
+        if connect_timeout > timeout {
+            section.error("timeout", format!("this must not be shorter than connect_timeout ({connect_timeout:?})"));
+        }
+        let concurrency = section.or("concurrency", number::<_, 1, 1_024>, 4);
+        let batch_events = section.or("batch_events", number::<_, 1, 100_000>, 500);
+        let batch_bytes = section.or("batch_bytes", size, 4 << 20);
+        let deployment = match master {
+            Some(master) => Deployment::Sentinels { master, username: sentinel_username, password: sentinel_password },
+            None if cluster => Deployment::Cluster,
+            None => Deployment::Server,
+        };
+        Some(Self {
+            servers: places?.into_iter().map(|place| place.address).collect(),
+            deployment,
+            database,
+            tls,
+            username,
+            password,
+            stream,
+            max_len,
+            encoding,
+            connect_timeout,
+            timeout,
+            concurrency,
+            batch_events,
+            batch_bytes,
+        })
+    }
+
+    pub(crate) fn target(&self) -> String {
+        let scheme = if self.tls.is_some() { "rediss" } else { "redis" };
+        let servers: Vec<_> = self.servers.iter().map(ToString::to_string).collect();
+        let which = match &self.deployment {
+            Deployment::Server if self.database == 0 => String::new(),
+            Deployment::Server => format!("/{}", self.database),
+            Deployment::Cluster => " (cluster)".to_owned(),
+            Deployment::Sentinels { master, .. } => format!(" (Sentinels of {master})"),
+        };
+        format!("{scheme}://{}{which}, stream {}", servers.join(","), self.stream.as_str())
+    }
+
+    pub(crate) fn build(&self, _name: &SinkName, _key: [u8; 32]) -> Result<Arc<dyn Sink>, BoxError> {
+        Ok(Arc::new(RedisSink::new(self.clone())))
+    }
+}
+
+/// The errors do not repeat the URL, since people put secrets into them.
+fn place(given: &Given<'_>) -> Result<Place, String> {
+    const FORM: &str =
+        "write it like \"redis://host:6379\", \"redis://host:6379/2\" or, for TLS, \"rediss://host:6379\"";
+    let text = values::text(given)?;
+    let url = Url::parse(&text).map_err(|error| format!("this is no URL: {error}; {FORM}"))?;
+    let tls = match url.scheme() {
+        "redis" | "valkey" => false,
+        "rediss" | "valkeys" => true,
+        other => return Err(format!("this must begin with redis:// or rediss://, not {other}:")),
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("user and password do not belong in the URL; use username and password".into());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(format!("nothing is set by what follows ? or # in a URL; {FORM}"));
+    }
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    if host.is_empty() {
+        return Err(format!("this names no host; {FORM}"));
+    }
+    let database = match url.path().trim_matches('/') {
+        "" => 0,
+        number => number.parse().map_err(|_| format!("what follows the host is the number of a database; {FORM}"))?,
+    };
+    Ok(Place { address: Address { host, port: url.port() }, tls, database })
+}
+
+fn stream(given: &Given<'_>) -> Result<Template, String> {
+    Template::parse(&values::text(given)?)
+}
+
+/// A person's events are all of one source, so they are in one stream, in order.
+fn default_stream() -> Template {
+    Template::parse("hooksink:{source}").expect("its braces are known")
+}
+
+fn utf8(bytes: &[u8]) -> Result<(), &'static str> {
+    str::from_utf8(bytes).map(|_| ()).map_err(|_| "this secret is not UTF-8")
+}
