@@ -331,8 +331,10 @@ fn a_source_says_how_it_is_authenticated() {
 #[test]
 fn a_sink_is_checked() {
     let sink_with = |keys: &str| Given::text(format!("[sinks.s]\ntype = {keys}"));
+    let types: Vec<_> = SinkKind::TYPES.iter().map(|name| format!("\"{name}\"")).collect();
+    let unknown = format!("sinks.s.type: \"smtp\" is not allowed; this must be {}", types.join(" or "));
+    assert_eq!(sink_with("\"smtp\"").errors(), format!("hooksink.toml: {unknown}"));
     for (keys, message) in [
-        ("\"smtp\"", "sinks.s.type: \"smtp\" is not allowed; this must be \"log\" or \"file\" or \"http\""),
         ("\"http\"\nurl = \"ftp://h/p\"", "sinks.s.url: this must begin with http:// or https://, not ftp:"),
         (
             "\"http\"\nurl = \"https://marker:marker@h/p\"",
@@ -374,6 +376,48 @@ fn a_sink_is_checked() {
     ] {
         assert_eq!(sink_with(keys).errors(), format!("hooksink.toml: {message}"));
     }
+}
+
+#[test]
+fn a_redis_sink_is_checked() {
+    let errors = |keys: &str| Given::text(format!("[sinks.s]\ntype = \"redis\"\n{keys}")).errors();
+    let one = "this must be one URL, unless cluster or sentinel_master is set";
+    let form = "write it like \"redis://host:6379\", \"redis://host:6379/2\" or, for TLS, \"rediss://host:6379\"";
+    for (keys, message) in [
+        ("url = \"http://h\"", "url: this must begin with redis:// or rediss://, not http:"),
+        (
+            "url = \"redis://marker:marker@h\"",
+            "url: user and password do not belong in the URL; use username and password",
+        ),
+        ("url = \"redis://h/x\"", &format!("url: what follows the host is the number of a database; {form}")),
+        ("url = \"rediss://h/#insecure\"", &format!("url: nothing is set by what follows ? or # in a URL; {form}")),
+        ("url = \"redis:///0\"", &format!("url: this names no host; {form}")),
+        ("url = [\"redis://a\", \"redis://b\"]", &format!("url: {one}")),
+        (
+            "url = [\"redis://a\", \"rediss://b\"]\ncluster = true",
+            "url: all of the list must have the same scheme and the same number of a database",
+        ),
+        ("url = \"redis://a/1\"\ncluster = true", "url: a cluster has no database but 0"),
+        (
+            "url = \"redis://a\"\ncluster = true\nsentinel_master = \"m\"",
+            "cluster: this contradicts sentinel_master; keep one of them",
+        ),
+        (
+            "url = \"redis://a\"\nsentinel_username = \"m\"",
+            "sentinel_username: this has no meaning without sentinel_master",
+        ),
+        ("url = \"redis://a\"\nusername = \"m\"", "username: this has no meaning without password"),
+        ("url = \"redis://a\"\nca_file = \"m\"", "ca_file: this has no meaning without TLS: begin url with rediss://"),
+        ("url = \"rediss://a\"\nclient_cert_file = \"m\"", "client_key_file: this must be set beside client_cert_file"),
+        (
+            "url = \"redis://a\"\nstream = \"{subject}\"",
+            "stream: {subject} is not known; in braces stand {source}, {sourcetype} or {kind}",
+        ),
+    ] {
+        assert_eq!(errors(keys), format!("hooksink.toml: sinks.s.{message}"), "{keys}");
+    }
+    let config = Given::text("[sinks.s]\ntype = \"redis\"\nurl = \"rediss://[::1]:7000/2\"").config();
+    assert_eq!(config.sinks.values().next().unwrap().kind.target(), "rediss://[::1]:7000/2, stream hooksink:{source}");
 }
 
 #[test]

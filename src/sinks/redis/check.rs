@@ -6,8 +6,7 @@ use redis::{ErrorKind, RedisResult, Value, cmd, pipe};
 
 use super::super::{BoxError, Checked};
 use super::connection::Connection;
-use super::failure::{code, describe, described};
-use super::refusal;
+use super::failure::{code, describe, described, refusal};
 use super::settings::{Deployment, RedisSinkConfig};
 
 pub(super) async fn check(config: &RedisSinkConfig) -> Result<Checked, BoxError> {

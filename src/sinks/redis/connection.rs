@@ -8,13 +8,13 @@ use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
-    Pipeline, RedisConnectionInfo, RedisResult, TlsCertificates, Value, cmd,
+    Pipeline, RedisConnectionInfo, RedisResult, TlsCertificates, Value, cmd, pipe,
 };
 use tokio::time::timeout;
 
 use super::super::BoxError;
 use super::super::tls::Pem;
-use super::failure::described;
+use super::failure::{code, described, refusal};
 use super::settings::{Address, Deployment, RedisSinkConfig};
 use crate::secret::Secrets;
 
@@ -57,7 +57,22 @@ impl Connection {
     /// One to this server, whatever it is part of.
     pub(super) async fn to_server(config: &RedisSinkConfig, address: &Address) -> Result<Self, BoxError> {
         let settings = login(config.username.as_deref(), &config.password).set_db(i64::from(config.database));
-        connect(config, address, PORT, settings).await.map(Self::Server)
+        let mut connection = connect(config, address, PORT, settings).await?;
+        // An empty transaction: of a server that wants a password, is loading or hangs, this is told better now than
+        // when it is sent something large, which some of them do not even read.
+        let mut nothing = pipe();
+        nothing.ignore_errors().cmd("MULTI").cmd("EXEC");
+        let answers: Vec<Value> = match timeout(config.connect_timeout, nothing.query_async(&mut connection)).await {
+            Ok(answers) => answers.map_err(described)?,
+            Err(_) => return Err(format!("no answer within {:?}", config.connect_timeout).into()),
+        };
+        match answers.into_iter().find_map(refusal) {
+            None => Ok(Self::Server(connection)),
+            Some(error) if code(&error).as_deref() == Some("NOPERM") => {
+                Err("the user may not use MULTI and EXEC (NOPERM)".into())
+            }
+            Some(error) => Err(described(error)),
+        }
     }
 
     async fn to_cluster(config: &RedisSinkConfig) -> Result<Self, BoxError> {

@@ -1,9 +1,10 @@
 //! What a failure of a server or of the client means, in words of ours: those of a server may quote what it was sent.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::io;
+use std::sync::Arc;
 
-use redis::{ErrorKind, RedisError};
+use redis::{ErrorKind, RedisError, Value};
 
 use super::super::BoxError;
 
@@ -63,24 +64,56 @@ fn connection(error: &RedisError) -> String {
     if error.is_timeout() {
         return "no answer in time".to_owned();
     }
-    let mut innermost: &(dyn std::error::Error + 'static) = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    match innermost.downcast_ref::<io::Error>() {
+    // The client holds what it was told by others in this way.
+    type Cause = Arc<dyn Error + Send + Sync>;
+    let Some(cause) = error.source().and_then(|cause| cause.downcast_ref::<Cause>()) else {
+        return "the connection failed".to_owned();
+    };
+    let io = cause.downcast_ref::<io::Error>();
+    let tls = cause.downcast_ref().or_else(|| io.and_then(io::Error::get_ref).and_then(|inner| inner.downcast_ref()));
+    match (io, tls) {
+        (_, Some(tls)) => {
+            let tls: &rustls::Error = tls;
+            format!("no TLS connection: {tls}")
+        }
         // Where nothing else is known, the client says that a pipe is broken.
-        Some(io) if io.kind() == io::ErrorKind::BrokenPipe => "the connection broke".to_owned(),
-        Some(io) if io.raw_os_error().is_some() => format!("the connection failed: {}", io.kind()),
-        _ if innermost.is::<rustls::Error>() => format!("no TLS connection: {innermost}"),
-        Some(io) => match io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(tls) => format!("no TLS connection: {tls}"),
-            None => format!("the connection failed: {}", io.kind()),
-        },
-        None => "the connection failed".to_owned(),
+        (Some(io), _) if io.kind() == io::ErrorKind::BrokenPipe => "the connection broke".to_owned(),
+        (Some(io), _) => format!("the connection failed: {}", io.kind()),
+        _ => "the connection failed".to_owned(),
     }
 }
 
 /// The same as an error.
 pub(super) fn described(error: RedisError) -> BoxError {
     describe(&error).into()
+}
+
+/// The error in an answer.
+pub(super) fn refusal(answer: Value) -> Option<RedisError> {
+    match answer {
+        Value::ServerError(error) => Some(error.into()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_described_and_texts_are_not_passed_on() {
+        for (answer, expected) in [
+            ("-LOADING s3cr3t", "the server is still loading its data (LOADING)"),
+            ("-MISCONF s3cr3t", "the server cannot save to its disk, and takes nothing meanwhile (MISCONF)"),
+            ("-NEW_CODE s3cr3t", "the server answered NEW_CODE"),
+            ("-ERR s3cr3t", "the server answered ERR"),
+            ("-s3cr3t s3cr3t", "the server answered with an error"),
+        ] {
+            let value = redis::parse_redis_value(format!("{answer}\r\n").as_bytes()).unwrap();
+            assert_eq!(describe(&refusal(value).unwrap()), expected);
+        }
+        let parsed = redis::parse_redis_value(b"?s3cr3t\r\n").unwrap_err();
+        assert_eq!(describe(&parsed), "the answer is none that Redis gives");
+        assert_eq!(describe(&io::Error::other("s3cr3t").into()), "the connection failed: other error");
+    }
 }

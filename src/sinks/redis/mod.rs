@@ -20,11 +20,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
-use redis::{Pipeline, RedisError, ServerErrorKind, Value, cmd, pipe};
+use redis::{Pipeline, RedisError, Value, cmd, pipe};
 use tokio::sync::Mutex;
 
 use self::connection::Connection;
-use self::failure::describe;
+use self::failure::{describe, refusal};
 use self::rounds::rounds;
 pub use self::settings::{Address, Deployment, RedisSinkConfig};
 use super::{Blame, BoxError, Checked, Limits, Sink, SinkError, Undelivered};
@@ -241,14 +241,6 @@ fn by_stream(positions: &[usize], entries: &[Entry<'_>]) -> Vec<Vec<usize>> {
         }
     }
     streams.into_iter().map(|(_, positions)| positions).collect()
-}
-
-/// The error in an answer.
-fn refusal(answer: Value) -> Option<RedisError> {
-    match answer {
-        Value::ServerError(error) => Some(error.into()),
-        _ => None,
-    }
 }
 
 /// What stands for an answer that is none.

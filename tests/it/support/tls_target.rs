@@ -26,6 +26,13 @@ impl Authority {
         self.0.pem()
     }
 
+    /// A certificate for a host and its key, in PEM, for servers that read files.
+    pub(crate) fn pems(&self, host: &str) -> (String, String) {
+        let params = CertificateParams::new(vec![host.to_owned()]).expect("a name");
+        let key = KeyPair::generate().expect("a key");
+        (params.signed_by(&key, &self.0).expect("a certificate").pem(), key.serialize_pem())
+    }
+
     /// A certificate for a host, which has expired or not.
     pub(crate) fn certify(&self, host: &str, expired: bool) -> Certificate {
         let mut params = CertificateParams::new(vec![host.to_owned()]).expect("a name");

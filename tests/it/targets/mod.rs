@@ -79,4 +79,6 @@ macro_rules! servers {
     };
 }
 
-servers! {}
+servers! {
+    redis RedisServer;
+}
