@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 use crate::admin::{self, Admin};
-use crate::config::{Config, DeliveryConfig, OnFull, SourceConfig};
-use crate::dispatch::{Dispatcher, supervise};
+use crate::config::{Config, DeliveryConfig, Expressions, OnFull, SourceConfig};
+use crate::dispatch::{Dispatcher, Sieve, supervise};
 use crate::event::Record;
 use crate::filter::Filter;
 use crate::http::{Listener, Public, public_door};
@@ -62,6 +62,8 @@ pub struct OwnSink {
     pub name: SinkName,
     /// What it wants.
     pub wants: Filter,
+    /// Which of these, and what it is sent of them.
+    pub expressions: Expressions,
     /// Where it begins when the journal does not know it yet.
     pub from: StartFrom,
     /// What happens at the journal's size limit.
@@ -78,6 +80,7 @@ impl OwnSink {
         Self {
             name,
             wants: Filter::default(),
+            expressions: Expressions::default(),
             from: StartFrom::default(),
             on_full: OnFull::default(),
             delivery: DeliveryConfig::default(),
@@ -155,6 +158,7 @@ impl App {
             sinks.push(OwnSink {
                 name: name.clone(),
                 wants: sink.wants.clone(),
+                expressions: sink.expressions.clone(),
                 from: sink.from,
                 on_full: sink.on_full,
                 delivery: sink.delivery,
@@ -261,11 +265,16 @@ impl App {
         for sink in &self.sinks {
             // From the start at zero: a rate over a series that begins with its first failure misses that failure.
             let labels = SinkLabels { sink: sink.name.to_string() };
-            for counter in [&self.metrics.sink_delivered, &self.metrics.sink_retries, &self.metrics.sink_skipped] {
+            for counter in [
+                &self.metrics.sink_delivered,
+                &self.metrics.sink_retries,
+                &self.metrics.sink_skipped,
+                &self.metrics.sink_filtered,
+            ] {
                 drop(counter.get_or_create(&labels));
             }
             let (sources, metrics) = (self.sources.clone(), self.metrics.clone());
-            let decode = move |record: Arc<Record>| {
+            let decode = Arc::new(move |record: Arc<Record>| {
                 let event = sources.decode(record);
                 if event.payload.has_extra() {
                     let labels =
@@ -273,13 +282,13 @@ impl App {
                     metrics.unknown_fields.get_or_create(&labels).inc();
                 }
                 event
-            };
+            });
             let dispatcher = Dispatcher {
                 sink: sink.name.clone(),
                 target: sink.sink.clone(),
                 delivery: sink.delivery,
+                sieve: Arc::new(Sieve::new(sink.name.clone(), sink.expressions.clone(), decode, self.metrics.clone())),
                 journal: self.journal.clone(),
-                decode: Arc::new(decode),
                 metrics: self.metrics.clone(),
             };
             tasks.spawn(supervise(dispatcher, stop.clone()));

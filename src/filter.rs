@@ -53,16 +53,23 @@ pub struct Filter {
 impl Filter {
     /// Whether events of this source and kind are wanted.
     pub fn wants(&self, source: &SourceName, kind: Kind) -> bool {
-        let any = |patterns: &[Pattern], text: &str| {
-            patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(text))
-        };
-        any(&self.sources, source.as_str()) && any(&self.kinds, kind.as_str())
+        self.wants_source(source) && any(&self.kinds, kind.as_str())
+    }
+
+    /// Whether events of some kind of this source are wanted.
+    pub fn wants_source(&self, source: &SourceName) -> bool {
+        any(&self.sources, source.as_str())
     }
 
     /// Whether this record is wanted.
     pub fn matches(&self, record: &Record) -> bool {
         self.wants(&record.source, record.kind)
     }
+}
+
+/// Whether a text fits one of the patterns, or there is none.
+fn any(patterns: &[Pattern], text: &str) -> bool {
+    patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(text))
 }
 
 #[cfg(test)]

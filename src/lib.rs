@@ -65,7 +65,8 @@
 //! - [`event`]: what the journal keeps and sinks are handed: records, kinds, CloudEvents, their schema.
 //! - [`json`]: exact slices of JSON that no parser would take whole.
 //! - [`names`]: of sources and sinks.
-//! - [`filter`]: which events a sink wants.
+//! - [`filter`]: which events a sink wants, by source and kind.
+//! - [`expression`]: which it wants by what is in them, and what it is sent of them.
 //! - [`secret`]: that is compared in constant time, and never printed.
 //!
 //! The way of an event, from its sender to a sink:
@@ -93,6 +94,7 @@ pub mod auth;
 pub mod config;
 pub mod dispatch;
 pub mod event;
+pub mod expression;
 pub mod filter;
 pub mod http;
 pub mod journal;

@@ -64,6 +64,15 @@ pub struct SinkLabels {
     pub sink: String,
 }
 
+/// `{sink,expression}`
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ExpressionLabels {
+    /// The sink.
+    pub sink: String,
+    /// `where` or `map`.
+    pub expression: &'static str,
+}
+
 /// All metrics, and the registry that writes them.
 pub struct Metrics {
     registry: Registry,
@@ -89,6 +98,10 @@ pub struct Metrics {
     pub sink_retries: Family<SinkLabels, Counter>,
     /// `hooksink_sink_skipped_total`: unsent events dropped at the size limit (`on_full = "skip"`).
     pub sink_skipped: Family<SinkLabels, Counter>,
+    /// `hooksink_sink_filtered_total`: events that a sink's `where` does not want.
+    pub sink_filtered: Family<SinkLabels, Counter>,
+    /// `hooksink_sink_expression_failures_total`: events for which an expression has no result.
+    pub sink_expression_failures: Family<ExpressionLabels, Counter>,
     /// `hooksink_sink_dead_letters`
     pub sink_dead_letters: Family<SinkLabels, Gauge>,
     /// `hooksink_sink_lag_events`
@@ -124,6 +137,8 @@ impl Metrics {
             sink_delivered: Family::default(),
             sink_retries: Family::default(),
             sink_skipped: Family::default(),
+            sink_filtered: Family::default(),
+            sink_expression_failures: Family::default(),
             sink_dead_letters: Family::default(),
             sink_lag_events: Family::default(),
             sink_oldest_unsent_seconds: Family::default(),
@@ -153,6 +168,12 @@ impl Metrics {
         r.register("sink_delivered", "Events a sink has", self.sink_delivered.clone());
         r.register("sink_retries", "Calls to a sink that failed", self.sink_retries.clone());
         r.register("sink_skipped", "Unsent events skipped at the size limit", self.sink_skipped.clone());
+        r.register("sink_filtered", "Events that a sink's where does not want", self.sink_filtered.clone());
+        r.register(
+            "sink_expression_failures",
+            "Events for which an expression of a sink has no result",
+            self.sink_expression_failures.clone(),
+        );
         r.register("sink_dead_letters", "Events a sink gave up on", self.sink_dead_letters.clone());
         r.register("sink_lag_events", "Events a sink is behind", self.sink_lag_events.clone());
         r.register_with_unit(

@@ -20,7 +20,7 @@ pub use journal::{Engine, JournalConfig, SqliteConfig};
 pub use log::{LogConfig, LogFormat};
 pub use reload::{Loaded, Reloaded};
 pub use server::{ClientAddressHeader, ServerConfig};
-pub use sinks::{DeliveryConfig, OnFull, SinkConfig};
+pub use sinks::{DeliveryConfig, Expressions, OnFull, SinkConfig};
 pub use sources::{ApiKey, Auth, MetaConfig, SourceConfig, WebexConnectConfig};
 
 use toml::Value;

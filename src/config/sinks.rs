@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Sinks;
+use crate::expression::{Condition, Mapping};
 use crate::filter::Filter;
 use crate::journal::StartFrom;
 use crate::names::SinkName;
@@ -16,6 +17,8 @@ use crate::sinks::{READERS, SinkKind};
 pub struct SinkConfig {
     /// `sources` and `kinds`: what it wants.
     pub wants: Filter,
+    /// `where` and `map`: which of these it wants, and what it is sent of them.
+    pub expressions: Expressions,
     /// Where it begins when the journal does not know it yet.
     pub from: StartFrom,
     /// What happens at the journal's size limit.
@@ -24,6 +27,22 @@ pub struct SinkConfig {
     pub delivery: DeliveryConfig,
     /// What it is.
     pub kind: SinkKind,
+}
+
+/// What a sink's expressions make of events.
+#[derive(Debug, Clone, Default)]
+pub struct Expressions {
+    /// `where`: an event for which it does not hold is passed over.
+    pub condition: Option<Condition>,
+    /// `map`: what it makes takes the place of `data`.
+    pub mapping: Option<Mapping>,
+}
+
+impl Expressions {
+    /// Whether there is neither.
+    pub fn is_empty(&self) -> bool {
+        self.condition.is_none() && self.mapping.is_none()
+    }
 }
 
 /// What happens to a sink's unsent events at the journal's size limit.
@@ -83,12 +102,19 @@ fn read_one(mut section: Section<'_>) -> Option<SinkConfig> {
         sources: section.or("sources", values::patterns, Vec::new()),
         kinds: section.or("kinds", values::patterns, Vec::new()),
     };
+    let expressions = Expressions {
+        condition: section.optional("where", |given| Condition::compile(&values::text(given)?)),
+        mapping: section.optional("map", |given| Mapping::compile(&values::text(given)?)),
+    };
+    if expressions.mapping.is_some() && section.has("include_raw") {
+        section.error("include_raw", "this has no meaning with map, which makes all that is sent");
+    }
     let from = section.or("from", from, StartFrom::default());
     let on_full = section.or("on_full", on_full, OnFull::default());
     let delivery = DeliveryConfig::read(&mut section);
     let kind = read_settings(&mut section);
     section.finish();
-    Some(SinkConfig { wants, from, on_full, delivery, kind: kind? })
+    Some(SinkConfig { wants, expressions, from, on_full, delivery, kind: kind? })
 }
 
 impl DeliveryConfig {

@@ -11,8 +11,8 @@ use tracing::{debug, info, warn};
 
 use super::backoff::Backoff;
 use super::lanes::{Bounds, Call, CallId, Failure, Lanes, News, Next, Step};
+use super::sieve::{Sieve, Sifted};
 use crate::config::DeliveryConfig;
-use crate::event::{Event, Record};
 use crate::journal::{Consumer, Journal, JournalError, Outcome};
 use crate::metrics::{Metrics, SinkLabels};
 use crate::names::SinkName;
@@ -21,14 +21,8 @@ use crate::sinks::{Blame, Limits, Sink, SinkError, Undelivered};
 /// Raw bytes a sink's window holds, but for the last event read.
 const WINDOW_BYTES: usize = 64 * 1024 * 1024;
 
-/// Events decoded before others have their turn on the thread.
-const AT_ONCE: usize = 32;
-
 /// Characters of a cause that are kept for logs and dead letters.
 const MAX_CAUSE: usize = 500;
-
-/// Makes the typed view of a record: `sources::Sources::decode`.
-pub type Decode = Arc<dyn Fn(Arc<Record>) -> Event + Send + Sync>;
 
 /// Why the loop of a sink ended without being asked to.
 #[derive(Debug, thiserror::Error)]
@@ -51,8 +45,8 @@ pub struct Dispatcher {
     pub delivery: DeliveryConfig,
     /// Where events come from.
     pub journal: Arc<dyn Journal>,
-    /// Makes the typed view of a record.
-    pub decode: Decode,
+    /// Makes what the sink is handed of records.
+    pub sieve: Arc<Sieve>,
     /// Where deliveries and failures are counted.
     pub metrics: Arc<Metrics>,
 }
@@ -123,7 +117,11 @@ impl Run<'_> {
             if more && let Some((events, bytes)) = self.lanes.room() {
                 let entries = self.consumer.read(events, bytes).await?;
                 more = !entries.is_empty();
-                let step = self.lanes.add(entries);
+                let Sifted { wanted, outcomes } = self.of.sieve.sift(entries).await?;
+                if !outcomes.is_empty() {
+                    self.consumer.settle(outcomes).await?;
+                }
+                let step = self.lanes.add(wanted);
                 self.settle(step).await?;
             }
             let wake = self.call().await?;
@@ -135,6 +133,10 @@ impl Run<'_> {
             self.tell_full();
             let room = self.lanes.room().is_some();
             if more && room {
+                // What the sieve drops takes no room, so that this may go on for long.
+                if let Some(ended) = self.calls.try_join_next() {
+                    self.ended(ended?).await?;
+                }
                 continue;
             }
             tokio::select! {
@@ -176,16 +178,10 @@ impl Run<'_> {
 
     /// Starts a call as a task of its own, so that encoding for one sink uses more than one core.
     fn start(&mut self, Call { id, records }: Call) {
-        let (target, decode, timeout) = (self.of.target.clone(), self.of.decode.clone(), self.limits.timeout);
+        let (target, sieve, timeout) = (self.of.target.clone(), self.of.sieve.clone(), self.limits.timeout);
         self.calls.spawn(async move {
             let call = async {
-                let mut events = Vec::with_capacity(records.len());
-                for record in records {
-                    if events.len() % AT_ONCE == AT_ONCE - 1 {
-                        tokio::task::yield_now().await;
-                    }
-                    events.push(decode(record));
-                }
+                let events = sieve.events(records).await.map_err(|(position, cause)| unsent(position, cause))?;
                 match tokio::time::timeout(timeout, target.deliver(&events)).await {
                     Ok(result) => result.map_err(failure),
                     Err(_) => Err(unknown(format!("no result within {timeout:?}"))),
@@ -267,6 +263,12 @@ async fn sleep_until(wake: Option<Instant>) {
     if let Some(wake) = wake {
         tokio::time::sleep_until(wake.into()).await;
     }
+}
+
+/// The event at this position cannot be sent, and those before it were not.
+fn unsent(position: usize, cause: String) -> Failure {
+    let blame = if position == 0 { Blame::Event } else { Blame::Unknown };
+    Failure { delivered: 0, blame, permanent: position == 0, retry_after: None, cause }
 }
 
 fn unknown(cause: String) -> Failure {

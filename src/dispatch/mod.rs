@@ -5,6 +5,7 @@
 //! - `health`: whether the sink is up, and when a sink that is down is tried again.
 //! - `lanes`: which events are handed to the sink next, and what becomes of each. A state machine without I/O, clock
 //!   or randomness: all of that is passed in.
+//! - `sieve`: what a sink's expressions do to events on their way.
 //! - `dispatcher`: the loop around it that reads the journal, calls the sink and settles.
 //! - `supervise`: starts that loop again when it fails.
 //!
@@ -15,9 +16,11 @@ mod backoff;
 mod dispatcher;
 mod health;
 mod lanes;
+mod sieve;
 #[cfg(test)]
 mod simulation;
 mod supervise;
 
-pub use dispatcher::{Decode, DispatchError, Dispatcher};
+pub use dispatcher::{DispatchError, Dispatcher};
+pub use sieve::{Decode, Sieve};
 pub use supervise::supervise;

@@ -44,9 +44,11 @@ impl Event {
         }
     }
 
-    /// The raw JSON on one line; a body that is not JSON as a JSON string of its base64.
+    /// The raw JSON on one line; a body that is not JSON as a JSON string of its base64. What a `map` made of it stands
+    /// in its place.
     fn to_raw(&self) -> Vec<u8> {
-        match *self.payload {
+        match &*self.payload {
+            Payload::Mapped(mapped) => mapped.data.get().as_bytes().to_vec(),
             Payload::Opaque => format!("\"{}\"", STANDARD.encode(&self.record.raw)).into_bytes(),
             _ => json::compact(&self.record.raw),
         }

@@ -1,6 +1,7 @@
 //! The journal: the durable log between the answer to a sender and the delivery to sinks. A stream with named, durable
 //! consumers.
 
+mod engine;
 pub mod sqlite;
 
 use std::path::{Path, PathBuf};
@@ -11,38 +12,10 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Engine, JournalConfig};
+pub use self::engine::{OpenError, open};
 use crate::event::{EventId, Lane, Record};
 use crate::filter::{Filter, Pattern};
-use crate::metrics::Metrics;
 use crate::names::SinkName;
-
-/// Why the journal cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The embedded one.
-    #[error(transparent)]
-    Sqlite(#[from] sqlite::OpenError),
-    /// Opening was given up half-way, which only the end of the runtime can cause.
-    #[error("opening the journal stopped half-way")]
-    Stopped,
-}
-
-/// Opens the journal that the configuration names.
-///
-/// # Errors
-/// Those of the engine, whose texts name what to look at.
-pub async fn open(config: &JournalConfig, metrics: Arc<Metrics>) -> Result<Arc<dyn Journal>, OpenError> {
-    match &config.engine {
-        Engine::Sqlite(file) => {
-            let (config, file) = (config.clone(), file.clone());
-            // Opening may recover a write-ahead log, which is blocking work.
-            let open = move || sqlite::SqliteJournal::open(&config, &file, metrics);
-            let journal = tokio::task::spawn_blocking(open).await.map_err(|_| OpenError::Stopped)??;
-            Ok(Arc::new(journal))
-        }
-    }
-}
 
 /// What became of an appended record. Either way it is on disk, synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

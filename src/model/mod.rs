@@ -50,6 +50,9 @@ pub enum Payload {
     MetaFields(Box<meta::MetaFields>),
     /// `webex_connect.unrecognized`: authentic JSON that is nothing known.
     Unrecognized(Unrecognized),
+    /// What a sink's `map` made of another of these.
+    #[schemars(skip)]
+    Mapped(Mapped),
     /// A body that is not JSON: it leaves as `data_base64`.
     #[schemars(skip)]
     Opaque,
@@ -70,7 +73,7 @@ impl Payload {
             Self::Delivery(delivery) => !delivery.item.extra.is_empty(),
             Self::Read(read) => !read.item.extra.is_empty(),
             Self::Postback(postback) => !postback.item.extra.is_empty(),
-            Self::MetaFields(_) | Self::Unrecognized(_) | Self::Opaque => false,
+            Self::MetaFields(_) | Self::Unrecognized(_) | Self::Mapped(_) | Self::Opaque => false,
         }
     }
 }
@@ -83,4 +86,13 @@ pub struct Unrecognized {
     pub fields: Box<RawValue>,
 }
 
+/// What a sink's `map` made of an event.
+#[derive(Clone, Serialize)]
+#[serde(transparent)]
+pub struct Mapped {
+    /// Any JSON, on one line.
+    pub data: Box<RawValue>,
+}
+
 crate::model::veil::veiled!(Unrecognized);
+crate::model::veil::veiled!(Mapped);

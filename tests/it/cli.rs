@@ -7,6 +7,8 @@ use hooksink::names::SourceType;
 use http::StatusCode;
 use rustix::process::Signal;
 
+use crate::support::mock_target::{Answer, MockTarget, Place};
+use crate::support::runtime;
 use crate::support::server::{TestServer, eventually};
 use crate::support::shell::{Shell, run_in};
 
@@ -57,6 +59,50 @@ fn check_says_what_would_run_and_no_secret() {
     let ran = shell.run("check --set journal.max_size=1000TiB").status(0);
     let warning = "\nwarning: journal.max_size: 1000.0 TiB is more than the disk has room for (";
     assert!(ran.out().contains(warning), "{}", ran.out());
+}
+
+#[test]
+fn check_connect_reaches_every_target() {
+    let runtime = runtime();
+    let target = runtime.block_on(MockTarget::start());
+    let refusing = runtime.block_on(MockTarget::start());
+    refusing.otherwise(Some(Answer::Status(403, vec![])));
+    let nobody = Place::take();
+    let config = |crm: &str| {
+        let url = target.url("/hooks?marker=query");
+        format!(
+            "[sources.messenger]\ntype = \"meta\"\nverify_token = \"t\"\napp_secrets = [\"s\"]\nown_app_ids = [\"1\"]\n\
+             [sinks.archive]\ntype = \"file\"\npath = \"data/events.jsonl\"\n\
+             [sinks.console]\ntype = \"log\"\n[sinks.other]\ntype = \"http\"\nurl = \"{url}\"\n\
+             [sinks.crm]\ntype = \"http\"\nurl = \"{crm}\"\nbearer = \"marker-bearer\"\n\
+             [journal]\nmax_size = \"1 GiB\"\ndisk_reserve = \"1 MiB\"\n"
+        )
+    };
+    let origin = target.url("").trim_end_matches('/').to_owned();
+    let shell = Shell::new().file("hooksink.toml", &config(&target.url("/crm")));
+    let ran = shell.run("check --connect").status(0);
+    let expected = format!(
+        "the configuration is valid\n\
+         sink archive: ok, data/events.jsonl may be made\n\
+         sink console: ok, stdout\n\
+         sink crm: ok, {origin} answers 200 to HEAD; whether it takes a POST is not tried\n\
+         sink other: ok, {origin} answers 200 to HEAD; whether it takes a POST is not tried\n"
+    );
+    assert!(ran.out().ends_with(&expected), "{}", ran.out());
+    assert_eq!(std::fs::read_dir(shell.path()).unwrap().count(), 1, "it writes nothing");
+    assert!(target.taken().iter().all(|request| request.line.starts_with("HEAD ")), "it delivers nothing");
+
+    for (crm, expected) in [
+        (refusing.url("/"), "answers 403 to HEAD: it refuses these credentials".to_owned()),
+        (format!("http://{}/", nobody.address()), "cannot connect: Connection refused".to_owned()),
+    ] {
+        let shell = Shell::new().file("hooksink.toml", &config(&crm)).file("data", "no folder");
+        let ran = shell.run("check --connect").status(69);
+        assert!(ran.out().contains("\nsink crm: FAILED, ") && ran.out().contains(&expected), "{}", ran.out());
+        assert!(ran.out().contains("\nsink archive: FAILED, data is no folder\n"), "{}", ran.out());
+        assert!(!ran.out().contains("marker"), "{}", ran.out());
+        assert_eq!(ran.err(), "hooksink: 2 sinks cannot be delivered to\n");
+    }
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use hooksink::config::DeliveryConfig;
-use hooksink::dispatch::{Dispatcher, supervise};
+use hooksink::config::{DeliveryConfig, Expressions};
+use hooksink::dispatch::{Dispatcher, Sieve, supervise};
 use hooksink::event::Event;
 use hooksink::filter::Filter;
 use hooksink::journal::sqlite::SqliteJournal;
@@ -171,12 +171,13 @@ impl Bench {
 
     fn dispatch_with(&self, target: Arc<dyn Sink>, delivery: DeliveryConfig) -> Running {
         let stop = CancellationToken::new();
+        let sieve = Sieve::new(sink_name(), Expressions::default(), Arc::new(decode), self.metrics.clone());
         let dispatcher = Dispatcher {
             sink: sink_name(),
             target,
             delivery,
             journal: self.journal.clone(),
-            decode: Arc::new(decode),
+            sieve: Arc::new(sieve),
             metrics: self.metrics.clone(),
         };
         Running { task: tokio::spawn(supervise(dispatcher, stop.clone())), stop }

@@ -8,6 +8,7 @@ mod dispatch;
 mod door;
 mod durability_strace;
 mod echo;
+mod expressions;
 mod faults;
 mod fixtures;
 mod fuzz_corpus;

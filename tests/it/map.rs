@@ -18,14 +18,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("model", &["json"]),
     ("event", &["json", "model", "names"]),
     ("filter", &["event", "names"]),
+    ("expression", &["event", "model"]),
     ("journal", &["event", "filter", "names"]),
     ("settings", &["filter", "secret"]),
-    ("sinks", &["event", "names", "secret", "settings"]),
-    ("config", &["event", "filter", "journal", "model", "names", "secret", "settings", "sinks"]),
+    ("sinks", &["event", "model", "names", "secret", "settings"]),
+    ("config", &["event", "expression", "filter", "journal", "model", "names", "secret", "settings", "sinks"]),
+    ("journal::engine", &["config", "metrics"]),
     ("journal::sqlite", &["config", "event", "filter", "journal", "metrics", "names"]),
     ("auth", &["config", "event", "secret"]),
     ("sources", &["auth", "config", "event", "json", "model", "names", "secret"]),
-    ("dispatch", &["config", "event", "journal", "metrics", "names", "sinks"]),
+    ("dispatch", &["config", "event", "expression", "journal", "metrics", "names", "sinks"]),
     ("http", &["auth", "config", "event", "journal", "metrics", "names", "sources"]),
     ("admin", &["config", "event", "http", "journal", "metrics", "names", "secret", "sources"]),
 ];
@@ -335,4 +337,24 @@ fn the_configuration_of_the_readme_is_one() {
     .unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!((loaded.config.sources.len(), loaded.config.sinks.len()), (2, 2));
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+}
+
+#[test]
+fn every_example_of_a_sink_in_the_readme_loads() {
+    let readme = read("README.md");
+    let blocks: Vec<&str> = readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(blocks.len() > 1, "{blocks:?}");
+    for block in blocks {
+        let named = block.split("env = \"").skip(1).filter_map(|rest| rest.split('"').next());
+        let loaded = hooksink::config::load(&hooksink::config::Inputs {
+            file: Some(("README.md".into(), block.to_owned())),
+            environment: named.map(|name| (name.to_owned(), "user:secret".to_owned())).collect(),
+            flags: Vec::new(),
+            read_secret: &|_| Ok(b"user:secret".to_vec()),
+        });
+        let loaded = loaded.unwrap_or_else(|errors| panic!("{errors}\n{block}"));
+        for (name, sink) in &loaded.config.sinks {
+            sink.kind.build(name, [0; 32]).unwrap_or_else(|error| panic!("{error}\n{block}"));
+        }
+    }
 }

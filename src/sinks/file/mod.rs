@@ -15,7 +15,7 @@ use tracing::{info, warn};
 pub use self::settings::FileSinkConfig;
 use super::encoding::Encoding;
 use super::worker::Worker;
-use super::{Blame, BoxError, Limits, Sink, SinkError, Undelivered};
+use super::{Blame, BoxError, Checked, Limits, Sink, SinkError, Undelivered};
 use crate::event::Event;
 use crate::names::SinkName;
 
@@ -72,6 +72,11 @@ impl Sink for FileSink {
         // All lines are one write: a failure is taken back whole, and is no event's fault.
         let cause = SinkError::Transient { retry_after: None, source: cause };
         Err(Undelivered { delivered: 0, blame: Blame::Unknown, cause })
+    }
+
+    async fn check(&self) -> Result<Checked, BoxError> {
+        let found = self.worker.run(|appender| may_write(&appender.path)).await?;
+        found.map(|found| Checked { found, max_event_bytes: None })
     }
 
     fn limits(&self) -> Limits {
@@ -264,6 +269,28 @@ fn name_parts(path: &Path) -> (String, String) {
     let text = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
     let after = text(path.extension());
     (text(path.file_stem()), if after.is_empty() { after } else { format!(".{after}") })
+}
+
+/// Whether the file may be written, or made, without doing either.
+fn may_write(path: &Path) -> Result<String, BoxError> {
+    use rustix::fs::{Access, access};
+    if path.exists() {
+        if path.is_dir() {
+            return Err(format!("{} is a folder", path.display()).into());
+        }
+        access(path, Access::WRITE_OK).map_err(|error| format!("{}: {error}", path.display()))?;
+        return Ok(format!("{} may be written", path.display()));
+    }
+    // Folders are made with the first event.
+    let mut above = folder(path);
+    while !above.exists() {
+        above = folder(above);
+    }
+    if !above.is_dir() {
+        return Err(format!("{} is no folder", above.display()).into());
+    }
+    access(above, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| format!("{}: {error}", above.display()))?;
+    Ok(format!("{} may be made", path.display()))
 }
 
 fn folder(path: &Path) -> &Path {

@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 pub use self::settings::{HttpFormat, HttpSinkConfig, TargetUrl};
 use self::verdict::{Verdict, retry_after, verdict};
-use super::{Blame, BoxError, Limits, Sink, SinkError, Undelivered};
+use super::{Blame, BoxError, Checked, Limits, Sink, SinkError, Undelivered};
 use crate::event::{Event, Format};
 use crate::secret::Secret;
 
@@ -175,6 +175,21 @@ impl Sink for HttpSink {
         let refused = matches!(cause, SinkError::Permanent { .. });
         let blame = if refused && events.len() == 1 { Blame::Event } else { Blame::Unknown };
         Err(Undelivered { delivered: 0, blame, cause })
+    }
+
+    /// HEAD, which delivers nothing: that the target answers is proved, and that it takes a POST is not.
+    async fn check(&self) -> Result<Checked, BoxError> {
+        let headers = self.headers("check", b"", Utc::now().timestamp())?;
+        let sent = self.client.head(self.url.clone()).headers(headers).send().await;
+        let status = sent.map_err(|error| self.describe(&error))?.status();
+        let host = self.url.origin().ascii_serialization();
+        match status.as_u16() {
+            code @ (401 | 403) => Err(format!("{host} answers {code} to HEAD: it refuses these credentials").into()),
+            code => {
+                let found = format!("{host} answers {code} to HEAD; whether it takes a POST is not tried");
+                Ok(Checked { found, max_event_bytes: None })
+            }
+        }
     }
 
     fn limits(&self) -> Limits {

@@ -13,9 +13,10 @@ use serde_json::{Map, Value};
 pub use self::settings::{LogSinkConfig, LogSinkFormat};
 use self::veil::Veil;
 use super::worker::Worker;
-use super::{Blame, BoxError, Limits, Sink, SinkError, Undelivered};
+use super::{Blame, BoxError, Checked, Limits, Sink, SinkError, Undelivered};
 use crate::event::cloud_event::members;
 use crate::event::{Event, Format};
+use crate::model::Payload;
 use crate::names::SinkName;
 
 /// Characters of a value in a line for people.
@@ -61,11 +62,15 @@ impl LogSink {
         }
         // Our own JSON of a moment ago; were it not an object, nothing would be shown. What was sent stands in it, however
         // deep and however much.
-        let mut event = members(&whole).unwrap_or_default();
+        let mut shown = members(&whole).unwrap_or_default();
         if let Some(veil) = &self.veil {
-            veil.cover(&mut event);
+            // What somebody's own expression made has names of its own, which may be anything.
+            match &*event.payload {
+                Payload::Mapped(_) => veil.cover_whole(&mut shown),
+                _ => veil.cover(&mut shown),
+            }
         }
-        if json { serde_json::to_vec(&event).unwrap_or_default() } else { readable(&event).into_bytes() }
+        if json { serde_json::to_vec(&shown).unwrap_or_default() } else { readable(&shown).into_bytes() }
     }
 }
 
@@ -80,6 +85,10 @@ impl Sink for LogSink {
         };
         let cause = SinkError::Transient { retry_after: None, source: cause };
         Err(Undelivered { delivered, blame: Blame::Unknown, cause })
+    }
+
+    async fn check(&self) -> Result<Checked, BoxError> {
+        Ok(Checked { found: "stdout".to_owned(), max_event_bytes: None })
     }
 
     fn limits(&self) -> Limits {

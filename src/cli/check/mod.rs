@@ -1,3 +1,7 @@
+//! `check`: what would run, and with `--connect` whether it can.
+
+mod connect;
+
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -15,6 +19,10 @@ use super::output::{print, table};
 pub(crate) struct Check {
     #[command(flatten)]
     config: ConfigArgs,
+
+    /// Reach every sink's target too, and prove the right to deliver, without delivering anything
+    #[arg(long)]
+    connect: bool,
 }
 
 impl Check {
@@ -23,7 +31,8 @@ impl Check {
         let file = self.config.file().map_or_else(|| "none, defaults only".into(), |path| path.display().to_string());
         let mut warnings = loaded.warnings;
         warnings.extend(too_little_space(&loaded.config));
-        print(&report(&file, &loaded.config, &warnings))
+        print(&report(&file, &loaded.config, &warnings))?;
+        if self.connect { connect::connect(&loaded.config) } else { Ok(()) }
     }
 }
 
