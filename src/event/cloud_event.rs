@@ -56,7 +56,6 @@ impl Event {
 
     fn to_cloud_event(&self, include_raw: bool) -> Vec<u8> {
         let record = &*self.record;
-        let opaque = matches!(*self.payload, Payload::Opaque);
         let mut out = Vec::with_capacity(ATTRIBUTES_BYTES + record.raw.len() * if include_raw { 4 } else { 3 });
         // The parts are joined as text, so that raw JSON goes through untouched and nothing is serialised twice. Names of
         // ours, numbers and times need no escapes.
@@ -69,29 +68,71 @@ impl Event {
         } else {
             write(&[r#"","time":""#]);
         }
-        write(&[&rfc3339(record.occurred_at.unwrap_or(record.received_at)), r#"","datacontenttype":"#]);
-        let content_type = record.context.arrival.content_type.as_deref().filter(|text| is_media_type(text));
-        match content_type.filter(|_| opaque) {
-            Some(content_type) => write(&[&quoted(content_type)]),
-            None if opaque => write(&[r#""application/octet-stream""#]),
-            None => write(&[r#""application/json""#]),
-        }
+        let content_type = quoted(self.data_content_type());
+        write(&[&rfc3339(record.occurred_at.unwrap_or(record.received_at)), r#"","datacontenttype":"#, &content_type]);
         write(&[r#","receivedtime":""#, &rfc3339(record.received_at)]);
         write(&[r#"","sourcetype":""#, record.source_type.as_str()]);
-        if opaque {
+        if self.is_opaque() {
             write(&[r#"","data_base64":""#, &STANDARD.encode(&record.raw), r#""}"#]);
             return out;
         }
         write(&[r#"","data":"#]);
-        serde_json::to_writer(&mut out, &*self.payload).expect("models always serialise");
+        self.write_data(&mut out, include_raw);
+        out.push(b'}');
+        out
+    }
+
+    /// The attributes of the CloudEvent, for transports that carry them beside the data (binary mode).
+    pub fn attributes(&self) -> Vec<(&'static str, Cow<'_, str>)> {
+        let record = &*self.record;
+        let mut attributes = vec![
+            ("specversion", "1.0".into()),
+            ("id", record.id.to_string().into()),
+            ("source", format!("/webhooks/{}", record.source).into()),
+            ("type", record.kind.as_str().into()),
+            ("time", rfc3339(record.occurred_at.unwrap_or(record.received_at)).into()),
+            ("datacontenttype", self.data_content_type().into()),
+            ("receivedtime", rfc3339(record.received_at).into()),
+            ("sourcetype", record.source_type.as_str().into()),
+        ];
+        if let Some(subject) = &record.subject {
+            attributes.push(("subject", attribute(subject.as_str())));
+        }
+        attributes
+    }
+
+    /// The data of the CloudEvent, for transports that carry the attributes beside it: what stands under `data`, or a
+    /// body that is not JSON as it came.
+    pub fn data(&self, include_raw: bool) -> Vec<u8> {
+        if self.is_opaque() {
+            return self.record.raw.to_vec();
+        }
+        let mut out = Vec::with_capacity(self.record.raw.len() * if include_raw { 4 } else { 3 });
+        self.write_data(&mut out, include_raw);
+        out
+    }
+
+    fn is_opaque(&self) -> bool {
+        matches!(*self.payload, Payload::Opaque)
+    }
+
+    fn data_content_type(&self) -> &str {
+        if !self.is_opaque() {
+            return "application/json";
+        }
+        let content_type = self.record.context.arrival.content_type.as_deref().filter(|text| is_media_type(text));
+        content_type.unwrap_or("application/octet-stream")
+    }
+
+    /// Writes the typed model, which is a JSON object.
+    fn write_data(&self, out: &mut Vec<u8>, include_raw: bool) {
+        serde_json::to_writer(&mut *out, &*self.payload).expect("models always serialise");
         if include_raw {
             out.pop();
             out.extend_from_slice(b",\"raw\":");
-            out.extend_from_slice(&json::compact(&record.raw));
+            out.extend_from_slice(&json::compact(&self.record.raw));
             out.push(b'}');
         }
-        out.push(b'}');
-        out
     }
 }
 

@@ -43,6 +43,7 @@ mod check;
 mod encoding;
 mod file;
 pub mod http;
+mod kafka;
 mod log;
 pub mod redis;
 mod registry;
@@ -59,6 +60,9 @@ pub use self::check::Checked;
 pub use self::encoding::Encoding;
 pub use self::file::{FileSink, FileSinkConfig};
 pub use self::http::{HttpFormat, HttpSink, HttpSinkConfig, TargetUrl};
+#[cfg(feature = "kafka")]
+pub use self::kafka::KafkaSink;
+pub use self::kafka::{KafkaCompression, KafkaFormat, KafkaLogin, KafkaSinkConfig, SaslMechanism};
 pub use self::log::{LogSink, LogSinkConfig, LogSinkFormat};
 pub use self::redis::{RedisSink, RedisSinkConfig};
 pub(crate) use self::registry::READERS;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::file::FileSinkConfig;
 use super::http::HttpSinkConfig;
+use super::kafka::KafkaSinkConfig;
 use super::log::LogSinkConfig;
 use super::redis::RedisSinkConfig;
 use super::{BoxError, Sink};
@@ -59,4 +60,6 @@ sink_types! {
     Http "http" HttpSinkConfig,
     /// Streams of Redis.
     Redis "redis" RedisSinkConfig,
+    /// Topics of Apache Kafka.
+    Kafka "kafka" KafkaSinkConfig,
 }

@@ -20,6 +20,8 @@ mod http_stop;
 mod image;
 mod journal;
 mod journal_model;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod map;
 mod mutations;
 mod mutator;

@@ -344,7 +344,7 @@ fn every_example_of_a_sink_in_the_readme_loads() {
     let readme = read("README.md");
     let blocks: Vec<&str> = readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert!(blocks.len() > 1, "{blocks:?}");
-    for block in blocks {
+    for block in blocks.into_iter().filter(|block| cfg!(feature = "kafka") || !block.contains("\"kafka\"")) {
         let named = block.split("env = \"").skip(1).filter_map(|rest| rest.split('"').next());
         let loaded = hooksink::config::load(&hooksink::config::Inputs {
             file: Some(("README.md".into(), block.to_owned())),

@@ -11,10 +11,14 @@ use async_trait::async_trait;
 use hooksink::config::SinkKind;
 use hooksink::event::{Event, Record};
 use hooksink::sinks::{Blame, LogSink, Sink, SinkError, Undelivered};
+#[cfg(feature = "kafka")]
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
+#[cfg(feature = "kafka")]
+use crate::support::mock_kafka::MockKafka;
 use crate::support::mock_target::{Answer, MockTarget};
 use crate::support::{decode, event, record, sink_config, until};
 
@@ -41,6 +45,7 @@ const DOES_NOT_APPLY: &[(&str, Trouble, &str)] = &[
     ("file", Trouble::Status500, "a file has no statuses"),
     ("file", Trouble::Status429, "a file has no statuses"),
     ("file", Trouble::Status400, "a file has no statuses"),
+    ("kafka", Trouble::Status429, "a broker that is too busy takes its time, and names none"),
 ];
 
 /// What a sink delivers to, as the exam needs it.
@@ -203,11 +208,11 @@ macro_rules! exam {
             super::$part(&mut super::$sink::new().await).await;
         }
     )+ };
-    ($($module:ident $sink:ident;)+) => {
+    ($($(#[$cfg:meta])? $module:ident $sink:ident;)+) => {
         /// The sinks that sit the exam.
-        const EXAMINED: &[&str] = &[$(stringify!($module),)+];
+        const EXAMINED: &[&str] = &[$($(#[$cfg])? stringify!($module),)+];
 
-        $(mod $module {
+        $($(#[$cfg])? mod $module {
             exam! {
                 $sink success, $sink slow_peer, $sink status_500, $sink status_429, $sink status_400,
                 $sink dropped_connection, $sink called_again_after_failure, $sink called_while_another_call_runs,
@@ -221,13 +226,16 @@ exam! {
     log LogExaminee;
     file FileExaminee;
     http HttpExaminee;
+    #[cfg(feature = "kafka")]
+    kafka KafkaExaminee;
 }
 
 #[test]
 fn every_type_sits_the_exam() {
     // Those with a server of their own sit it in `targets`.
     let examined: BTreeSet<_> = EXAMINED.iter().chain(crate::targets::EXAMINED).collect();
-    assert_eq!(examined, SinkKind::TYPES.iter().collect());
+    let built = SinkKind::TYPES.iter().filter(|name| cfg!(feature = "kafka") || **name != "kafka");
+    assert_eq!(examined, built.collect());
 }
 
 fn numbers(lines: impl IntoIterator<Item = String>) -> Vec<u64> {
@@ -432,5 +440,89 @@ impl Examinee for LogExaminee {
         self.writer.write_all(b"the end\n").unwrap();
         until("the last line comes", || self.lines.lock().unwrap().last().is_some_and(|line| line == "the end")).await;
         numbers(self.lines.lock().unwrap().clone())
+    }
+}
+
+/// A topic of one partition in a mock cluster.
+#[cfg(feature = "kafka")]
+struct KafkaExaminee {
+    cluster: MockKafka,
+}
+
+#[cfg(feature = "kafka")]
+impl KafkaExaminee {
+    async fn new() -> Self {
+        let cluster = MockKafka::start(1);
+        cluster.create("exam", 1);
+        Self { cluster }
+    }
+
+    fn leader(&self, leader: Option<i32>) {
+        self.cluster.order(move |cluster| cluster.partition_leader("exam", 0, leader)).unwrap();
+    }
+
+    /// Every message is answered with this.
+    fn answer(&self, error: RDKafkaRespErr) {
+        self.cluster.order(move |cluster| cluster.request_errors(RDKafkaApiKey::Produce, &[error; 50]));
+    }
+
+    /// Connections that the broker has.
+    fn connections(&self) -> usize {
+        let port: u16 = self.cluster.addresses()[0].rsplit_once(':').unwrap().1.parse().unwrap();
+        let (local, established) = (format!(":{port:04X}"), "01");
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let open = |line: &&str| {
+            let mut fields = line.split_whitespace().skip(1);
+            fields.next().is_some_and(|address| address.ends_with(&local)) && fields.nth(1) == Some(established)
+        };
+        table.lines().filter(open).count()
+    }
+}
+
+#[cfg(feature = "kafka")]
+#[async_trait]
+impl Examinee for KafkaExaminee {
+    fn name(&self) -> &'static str {
+        "kafka"
+    }
+
+    fn sink(&self) -> Arc<dyn Sink> {
+        let config = sink_config(&format!(
+            "type = \"kafka\"\nbrokers = {}\ntopic = \"exam\"\nconnect_timeout = \"2s\"\ntimeout = \"4s\"",
+            self.cluster.brokers()
+        ));
+        config.kind.build(&"it".parse().unwrap(), [0; 32]).unwrap()
+    }
+
+    async fn trouble(&mut self, trouble: Trouble) {
+        match trouble {
+            Trouble::Nothing => {}
+            // As in an election.
+            Trouble::Slow => self.leader(None),
+            Trouble::Status500 => self.answer(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED),
+            Trouble::Status400 => self.answer(RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE),
+            Trouble::Dropped => self.cluster.order(|cluster| cluster.broker_down(-1)).unwrap(),
+            Trouble::Status429 => unreachable!("does not apply"),
+        }
+    }
+
+    async fn reached(&mut self) {
+        until("the sink is connected", || self.connections() > 0).await;
+    }
+
+    async fn mend(&mut self) {
+        self.cluster.order(|cluster| cluster.broker_up(-1)).unwrap();
+        self.leader(Some(1));
+    }
+
+    async fn settle_down(&mut self) {
+        until("the killed call ends", || self.connections() == 0).await;
+    }
+
+    /// In the order of people, since several of them are sent to at once.
+    async fn arrived(&mut self) -> Vec<u64> {
+        let mut messages = self.cluster.messages("exam");
+        messages.sort_by(|one, other| one.key.cmp(&other.key));
+        numbers(messages.into_iter().map(|message| String::from_utf8(message.value).unwrap()))
     }
 }

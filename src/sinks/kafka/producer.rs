@@ -1,0 +1,273 @@
+//! The idempotent producer of librdkafka, with what it was built from.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use rdkafka::{ClientConfig, ClientContext};
+use tracing::debug;
+
+use super::message::Message;
+use super::settings::{KafkaCompression, KafkaSinkConfig, SaslMechanism};
+use crate::secret::Secret;
+
+/// How long to wait for room in the queue of librdkafka before looking again.
+const FULL: Duration = Duration::from_millis(10);
+
+/// Why a message is not there.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// librdkafka did not take it: it is larger than `max_message_bytes`.
+    TooLarge,
+    /// A broker did not take what it was sent at once: the message, or several of a partition together.
+    TooLargeAtOnce,
+    /// A broker found fault with the message itself.
+    Invalid,
+    /// Anything else, which may pass.
+    Other(String),
+}
+
+/// A producer. It is stopped on a thread of its own when dropped, since librdkafka waits for its threads then.
+pub(super) struct Producer {
+    inner: Option<FutureProducer<Context>>,
+    said: Said,
+    /// The passwords that it was built with.
+    passwords: Option<Arc<Vec<Secret>>>,
+    /// A topic could not be used: librdkafka would go on refusing it for minutes after somebody has mended that.
+    stale: AtomicBool,
+}
+
+impl Producer {
+    /// A producer of these settings. librdkafka connects when it is first used, and builds its connections anew itself.
+    pub(super) fn new(config: &KafkaSinkConfig) -> Result<Self, String> {
+        let passwords = config.login.as_ref().map(|login| login.password.load());
+        let said = Said::default();
+        let properties = properties(config, passwords.as_deref().and_then(|all| all.first()));
+        let inner = properties
+            .create_with_context(Context { said: Arc::clone(&said) })
+            .map_err(|error| cannot_build(&error))?;
+        Ok(Self { inner: Some(inner), said, passwords, stale: AtomicBool::new(false) })
+    }
+
+    /// Whether it can go on: a fatal error ends an idempotent producer for good, and passwords are replaced by SIGHUP.
+    pub(super) fn is_current(&self, config: &KafkaSinkConfig) -> bool {
+        let replaced = match (&config.login, &self.passwords) {
+            (Some(login), Some(passwords)) => !Arc::ptr_eq(&login.password.load(), passwords),
+            _ => false,
+        };
+        !replaced
+            && !self.stale.load(Ordering::Relaxed)
+            && self.inner.as_ref().is_some_and(|inner| inner.client().fatal_error().is_none())
+    }
+
+    /// Sends a message; `Ok` when all replicas in sync have it. It takes no longer than `message.timeout.ms` once there
+    /// is room in the queue, which is waited for until `until`.
+    pub(super) async fn send(&self, topic: &str, message: Message, until: Instant) -> Result<(), Failure> {
+        let Some(inner) = &self.inner else { return Err(Failure::Other("it is stopped".to_owned())) };
+        let Message { key, headers, value } = message;
+        let mut record = FutureRecord::to(topic).key(&key).payload(&value).headers(headers);
+        let acknowledged = loop {
+            match inner.send_result(record) {
+                Ok(acknowledged) => break acknowledged,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) if Instant::now() < until => {
+                    record = back;
+                    tokio::time::sleep(FULL).await;
+                }
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge), _)) => {
+                    return Err(Failure::TooLarge);
+                }
+                Err((error, _)) => return Err(Failure::Other(self.describe(&error))),
+            }
+        };
+        match acknowledged.await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err((KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge), _))) => {
+                Err(Failure::TooLargeAtOnce)
+            }
+            Ok(Err((KafkaError::MessageProduction(RDKafkaErrorCode::InvalidRecord), _))) => Err(Failure::Invalid),
+            Ok(Err((error, _))) => Err(Failure::Other(self.describe(&error))),
+            Err(_) => Err(Failure::Other("the producer was stopped".to_owned())),
+        }
+    }
+
+    /// What the brokers say of the cluster, and of a topic. This blocks.
+    pub(super) fn metadata(
+        &self,
+        topic: Option<&str>,
+        timeout: Duration,
+    ) -> Result<rdkafka::metadata::Metadata, String> {
+        let Some(inner) = &self.inner else { return Err("it is stopped".to_owned()) };
+        inner.client().fetch_metadata(topic, timeout).map_err(|error| self.describe(&error))
+    }
+
+    /// A failure, and what the client complained of before it, which often says why: a message merely times out when no
+    /// login works. Both are texts of librdkafka's own for a code, without names, addresses or content.
+    fn describe(&self, error: &KafkaError) -> String {
+        let Some(code) = error.rdkafka_error_code() else { return "librdkafka gave no reason".to_owned() };
+        if TOPIC.contains(&code) {
+            self.stale.store(true, Ordering::Relaxed);
+        }
+        let fatal = self.inner.as_ref().and_then(|inner| inner.client().fatal_error()).map(|(code, _)| code);
+        match fatal.or_else(|| self.said.lock().unwrap_or_else(PoisonError::into_inner).recent()) {
+            Some(said) if said != code => format!("{code}; before that: {said}"),
+            _ => code.to_string(),
+        }
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        let inner = self.inner.take();
+        // Where no thread can be had it is stopped here.
+        let _ = std::thread::Builder::new().name("kafka-stop".to_owned()).spawn(move || drop(inner));
+    }
+}
+
+/// What is wrong with a topic until somebody grants a right or makes it.
+const TOPIC: [RDKafkaErrorCode; 3] = [
+    RDKafkaErrorCode::TopicAuthorizationFailed,
+    RDKafkaErrorCode::UnknownTopic,
+    RDKafkaErrorCode::UnknownTopicOrPartition,
+];
+
+/// What the client last complained of.
+#[derive(Default)]
+struct Complaint(Option<(RDKafkaErrorCode, Instant)>);
+
+impl Complaint {
+    /// How long one may be the reason of later failures.
+    const HOLDS: Duration = Duration::from_secs(60);
+
+    /// Takes in another. That a login failed tells more than that the connection broke, which follows from it, and this
+    /// more than that no broker is left.
+    fn hear(&mut self, code: RDKafkaErrorCode) {
+        let telling = |code| match code {
+            RDKafkaErrorCode::AllBrokersDown => 0,
+            RDKafkaErrorCode::BrokerTransportFailure => 1,
+            _ => 2,
+        };
+        if self.recent().is_none_or(|before| telling(code) >= telling(before)) {
+            self.0 = Some((code, Instant::now()));
+        }
+    }
+
+    fn recent(&self) -> Option<RDKafkaErrorCode> {
+        self.0.filter(|(_, at)| at.elapsed() < Self::HOLDS).map(|(code, _)| code)
+    }
+}
+
+type Said = Arc<Mutex<Complaint>>;
+
+/// Hears what librdkafka says: that goes to the log at debug, since it may hold names and addresses.
+#[derive(Default)]
+pub(super) struct Context {
+    said: Said,
+}
+
+impl ClientContext for Context {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, text: &str) {
+        debug!(facility, "librdkafka: {text}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        debug!("librdkafka: {error}: {reason}");
+        if let Some(code) = error.rdkafka_error_code() {
+            self.said.lock().unwrap_or_else(PoisonError::into_inner).hear(code);
+        }
+    }
+}
+
+/// The error may hold a property's value, so only its kind is told.
+fn cannot_build(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, _, property, _) => format!("librdkafka does not take the property {property}"),
+        // Of files it names the path, and of passwords nothing.
+        KafkaError::ClientCreation(reason) => format!("librdkafka cannot start: {reason}"),
+        _ => "librdkafka cannot start".to_owned(),
+    }
+}
+
+/// How long a message may take: half a call, so that none outlives its call if none is begun in the other half.
+pub(super) fn message_timeout(config: &KafkaSinkConfig) -> Duration {
+    config.timeout / 2
+}
+
+fn millis(time: Duration) -> String {
+    time.as_millis().max(1).to_string()
+}
+
+/// The settings as librdkafka has them.
+/// <https://github.com/confluentinc/librdkafka/blob/v2.12.1/CONFIGURATION.md>
+pub(super) fn properties(config: &KafkaSinkConfig, password: Option<&Secret>) -> ClientConfig {
+    let mut properties = ClientConfig::new();
+    let timeout = millis(message_timeout(config));
+    let calls = config.concurrency as u64;
+    // A call sends its events at once, each as JSON around what came, which is up to four times as long.
+    let encoded = config.batch_bytes.saturating_mul(4) + config.batch_events as u64 * 1024 + config.max_message_bytes;
+    let queue_bytes = calls.saturating_mul(encoded).saturating_add(config.max_message_bytes);
+    // Calls that were given up leave theirs behind until these time out.
+    let queue_messages = 2 * calls * config.batch_events as u64;
+    properties
+        // What a user may change stands first.
+        .set("client.id", "hooksink")
+        // As the Java client does, so that streams can be joined by key.
+        .set("partitioner", "murmur2_random")
+        .set("reconnect.backoff.max.ms", "2000")
+        .set("socket.keepalive.enable", "true");
+    for (name, value) in &config.extra {
+        properties.set(name, value);
+    }
+    properties
+        .set("bootstrap.servers", config.brokers.join(","))
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("message.timeout.ms", &timeout)
+        .set("request.timeout.ms", &timeout)
+        .set("socket.timeout.ms", &timeout)
+        .set("socket.connection.setup.timeout.ms", millis(config.connect_timeout))
+        .set("message.max.bytes", config.max_message_bytes.to_string())
+        .set("queue.buffering.max.messages", queue_messages.to_string())
+        .set("queue.buffering.max.kbytes", (queue_bytes / 1024).clamp(1, 2_147_483_647).to_string())
+        .set("compression.type", compression(config.compression));
+    let protocol = match (&config.tls, &config.login) {
+        (None, None) => "plaintext",
+        (Some(_), None) => "ssl",
+        (None, Some(_)) => "sasl_plaintext",
+        (Some(_), Some(_)) => "sasl_ssl",
+    };
+    properties.set("security.protocol", protocol);
+    if let Some(tls) = &config.tls {
+        // The folder compiled into OpenSSL is not there in an image; `probe` looks where distributions keep theirs.
+        let roots = tls.ca_file.as_ref().map_or_else(|| "probe".to_owned(), |path| path.display().to_string());
+        properties.set("ssl.ca.location", roots);
+        if let (Some(certificate), Some(key)) = (&tls.client_cert_file, &tls.client_key_file) {
+            properties.set("ssl.certificate.location", certificate.display().to_string());
+            properties.set("ssl.key.location", key.display().to_string());
+        }
+    }
+    if let Some(login) = &config.login {
+        let mechanism = match login.mechanism {
+            SaslMechanism::Plain => "PLAIN",
+            SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
+            SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
+        };
+        let password = password.map(|password| String::from_utf8_lossy(password.expose()).into_owned());
+        properties.set("sasl.mechanism", mechanism).set("sasl.username", &login.username);
+        properties.set("sasl.password", password.unwrap_or_default());
+    }
+    properties.set_log_level(RDKafkaLogLevel::Info);
+    properties
+}
+
+fn compression(compression: KafkaCompression) -> &'static str {
+    match compression {
+        KafkaCompression::None => "none",
+        KafkaCompression::Gzip => "gzip",
+        KafkaCompression::Snappy => "snappy",
+        KafkaCompression::Lz4 => "lz4",
+        KafkaCompression::Zstd => "zstd",
+    }
+}

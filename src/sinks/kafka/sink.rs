@@ -1,0 +1,140 @@
+//! The sink: calls, and what becomes of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tokio::sync::{Mutex, RwLock};
+
+use super::super::{Blame, BoxError, Checked, Limits, Sink, SinkError, Undelivered, send_in_turns};
+use super::check;
+use super::message::Message;
+use super::producer::{Failure, Producer, message_timeout};
+use super::settings::KafkaSinkConfig;
+use crate::event::Event;
+
+/// How much longer than its own time-out a call may take, as the dispatcher sees it.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Each call costs about a round trip, whatever is in it.
+const LINGER: Duration = Duration::from_millis(5);
+
+/// Produces events to Kafka.
+pub struct KafkaSink {
+    config: KafkaSinkConfig,
+    producer: Mutex<Option<Arc<Producer>>>,
+    /// Held by all calls, and by one alone that must not share what is sent at once with others.
+    company: RwLock<()>,
+}
+
+impl KafkaSink {
+    /// A sink of this configuration. Nothing is connected before the first event.
+    pub fn new(config: &KafkaSinkConfig) -> Self {
+        Self { config: config.clone(), producer: Mutex::new(None), company: RwLock::new(()) }
+    }
+
+    /// The producer; a new one where there is none that can go on.
+    async fn producer(&self) -> Result<Arc<Producer>, String> {
+        let mut current = self.producer.lock().await;
+        if let Some(producer) = current.as_ref().filter(|producer| producer.is_current(&self.config)) {
+            return Ok(Arc::clone(producer));
+        }
+        // The calls that still hold the one before let go of it; its queue is emptied then.
+        *current = None;
+        let config = self.config.clone();
+        // It reads certificates from files.
+        let built = tokio::task::spawn_blocking(move || Producer::new(&config)).await;
+        let producer = Arc::new(built.unwrap_or_else(|_| Err("librdkafka cannot start".to_owned()))?);
+        *current = Some(Arc::clone(&producer));
+        Ok(producer)
+    }
+
+    /// Sends events, and says whether a broker found what it was sent at once too large.
+    async fn send(&self, producer: &Producer, events: &[Event], until: Instant) -> (Result<(), Undelivered>, bool) {
+        let too_large = AtomicBool::new(false);
+        let result = send_in_turns(events, events.len(), async |event| {
+            if Instant::now() >= until {
+                return Err(again("the call's time is up"));
+            }
+            let message = Message::new(event, self.config.format, self.config.include_raw);
+            let topic = self.config.topic.render(&event.record);
+            match producer.send(&topic, message, until).await {
+                Ok(()) => Ok(()),
+                Err(Failure::TooLarge) => Err(never(format!(
+                    "the message is larger than max_message_bytes ({} bytes)",
+                    self.config.max_message_bytes
+                ))),
+                Err(Failure::TooLargeAtOnce) => {
+                    too_large.store(true, Ordering::Relaxed);
+                    Err(again(TOO_LARGE))
+                }
+                Err(Failure::Invalid) => Err(never("the broker found the record invalid")),
+                Err(Failure::Other(cause)) => Err(again(cause)),
+            }
+        })
+        .await;
+        (result, too_large.into_inner())
+    }
+}
+
+/// A limit of the broker is on all that is sent to a partition at once.
+const TOO_LARGE: &str = "the broker takes no message this large (max.message.bytes of the topic)";
+
+#[async_trait]
+impl Sink for KafkaSink {
+    async fn deliver(&self, events: &[Event]) -> Result<(), Undelivered> {
+        let until = Instant::now() + message_timeout(&self.config);
+        let producer = match self.producer().await {
+            Ok(producer) => producer,
+            Err(cause) => return Err(Undelivered { delivered: 0, blame: Blame::Unknown, cause: again(cause) }),
+        };
+        let (result, too_large) = {
+            let _company = self.company.read().await;
+            self.send(&producer, events, until).await
+        };
+        if !too_large || events.len() > 1 {
+            return result;
+        }
+        // librdkafka may have sent this event together with those of other calls. Only alone is it its own fault.
+        let Ok(_alone) = tokio::time::timeout_at(until.into(), self.company.write()).await else { return result };
+        let (result, too_large) = self.send(&producer, events, until).await;
+        if !too_large {
+            return result;
+        }
+        Err(Undelivered { delivered: 0, blame: Blame::Event, cause: never(TOO_LARGE) })
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            max_events: self.config.batch_events,
+            max_bytes: usize::try_from(self.config.batch_bytes).unwrap_or(usize::MAX),
+            concurrency: self.config.concurrency,
+            timeout: self.config.timeout + GRACE,
+            linger: LINGER,
+        }
+    }
+
+    async fn check(&self) -> Result<Checked, BoxError> {
+        check::check(&self.config).await
+    }
+
+    /// Certificates may have been replaced: they are read anew with the next event.
+    async fn reopen(&self) -> Result<(), BoxError> {
+        *self.producer.lock().await = None;
+        Ok(())
+    }
+
+    async fn close(&self) -> Result<(), BoxError> {
+        *self.producer.lock().await = None;
+        Ok(())
+    }
+}
+
+fn again(cause: impl Into<BoxError>) -> SinkError {
+    SinkError::Transient { retry_after: None, source: cause.into() }
+}
+
+fn never(cause: impl Into<BoxError>) -> SinkError {
+    SinkError::Permanent { source: cause.into() }
+}
