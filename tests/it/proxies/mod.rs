@@ -5,11 +5,14 @@ mod proxy;
 mod recorder;
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
 
 use proxy::{Kind, Proxy};
 use recorder::Recorder;
 
 use crate::echo::{SECRET, echo, echo_request, signature};
+use crate::support::mock_target::{Answer as Trouble, MockTarget, Place};
+use crate::support::runtime;
 use crate::support::server::TestServer;
 use crate::wire::{Answer, Wire, request};
 
@@ -245,5 +248,37 @@ fn a_client_that_never_ends_its_request_is_let_go(kind: Kind) {
         while let Some(answer) = wire.answer(false).expect("the connection ends") {
             assert!((400..600).contains(&answer.status), "{answer:?}");
         }
+    }
+}
+
+/// Behind nginx, for Caddy's file is for one machine.
+#[test]
+fn what_one_replica_does_not_answer_goes_to_the_next() {
+    let runtime = runtime();
+    let target = |answer| {
+        let target = runtime.block_on(MockTarget::start());
+        target.otherwise(Some(answer));
+        target
+    };
+    let busy = target(Trouble::Status(503, vec![("retry-after", "5".to_owned())]));
+    let breaking = target(Trouble::Drop);
+    let hanging = target(Trouble::Wait(Arc::default()));
+    let gone = Place::take();
+    let source = "[sources.messenger]\ntype = \"meta\"\nverify_token = \"t\"\napp_secrets";
+    let server = TestServer::start(&format!("{source} = [\"{SECRET}\"]\n"));
+    let test = "proxies::what_one_replica_does_not_answer_goes_to_the_next";
+    for (round, others) in [[busy.address, gone.address()], [breaking.address, hanging.address]].into_iter().enumerate()
+    {
+        let upstreams = [others[0], others[1], server.public];
+        let Some(proxy) = Proxy::start_before(Kind::Nginx, &upstreams, test) else { return };
+        // Each replica is the first to be asked of some of these.
+        for number in 0..6 {
+            let mut wire = proxy.connect(SENDER).unwrap();
+            let answer = ask(&mut wire, &echo_request("messenger", &format!("m-{round}-{number}"), "ann"));
+            assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"accepted":1,"duplicates":0}"#));
+        }
+    }
+    for (name, target) in [("busy", busy), ("breaking", breaking), ("hanging", hanging)] {
+        assert!(!target.requests().is_empty(), "{name} was asked too");
     }
 }

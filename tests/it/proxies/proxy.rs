@@ -34,6 +34,11 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Starts a proxy in front of a listener; none where it is not installed, which is said in `test`'s name.
     pub(crate) fn start(kind: Kind, upstream: SocketAddr, test: &str) -> Option<Self> {
+        Self::start_before(kind, &[upstream], test)
+    }
+
+    /// The same in front of several, which nginx knows how to choose from.
+    pub(crate) fn start_before(kind: Kind, upstreams: &[SocketAddr], test: &str) -> Option<Self> {
         let name = match kind {
             Kind::Caddy => "caddy",
             Kind::Nginx => "nginx",
@@ -47,8 +52,8 @@ impl Proxy {
             let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
             let mut command = Command::new(&program);
             let certificate = match kind {
-                Kind::Caddy => caddy(&mut command, address, upstream, folder.path()),
-                Kind::Nginx => nginx(&mut command, address, upstream, folder.path()),
+                Kind::Caddy => caddy(&mut command, address, upstreams[0], folder.path()),
+                Kind::Nginx => nginx(&mut command, address, upstreams, folder.path()),
             };
             let stderr = File::create(folder.path().join("stderr.log")).expect("a file");
             let stdout = File::create(folder.path().join("stdout.log")).expect("a file");
@@ -123,7 +128,7 @@ fn caddy(
 fn nginx(
     command: &mut Command,
     address: SocketAddr,
-    upstream: SocketAddr,
+    upstreams: &[SocketAddr],
     folder: &Path,
 ) -> Option<CertificateDer<'static>> {
     let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
@@ -136,8 +141,11 @@ fn nginx(
     let (block, after) = rest.split_once("# <<< yours").expect("the block ends");
     let folder_name = folder.display().to_string();
     let mut block = format!("# yours{block}");
+    let (line, first) = ("        server 127.0.0.1:8080", "127.0.0.1:8080");
+    let rest = block.lines().find_map(|other| other.strip_prefix(line)).expect("an upstream").to_owned();
+    let lines: Vec<String> = upstreams.iter().map(|upstream| format!("{upstream}{rest}")).collect();
     for (theirs, ours) in [
-        ("127.0.0.1:8080", &*upstream.to_string()),
+        (&*format!("{first}{rest}"), &*lines.join("\n        server ")),
         ("        listen [::]:443 ssl;\n", ""),
         ("listen 443 ssl", &format!("listen {address} ssl")),
         ("hooks.example.com;", "localhost;"),
