@@ -18,9 +18,9 @@ pub(crate) fn flush() {
     }
 }
 
-/// What is left out unless `log.level` asks for it: it says at each attempt that a certificate is not trusted, which the
-/// sink says once, when it is down for it.
-const SILENT: &str = "rustls_platform_verifier=off";
+/// What is left out unless `log.level` asks for it: libraries that say at each attempt what the sink says once, when it is
+/// down for it.
+const SILENT: &str = "rustls_platform_verifier=off,async_nats=off,lapin=off";
 
 /// Starts diagnostics as configured; `RUST_LOG` ranks above `log.level`.
 pub(crate) fn start(config: &LogConfig) -> Outcome {

@@ -93,6 +93,15 @@ pub(crate) fn any(_: &[u8]) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Text without control characters: a password or token as clients take it.
+pub(crate) fn text(bytes: &[u8]) -> Result<(), &'static str> {
+    match std::str::from_utf8(bytes) {
+        Err(_) => Err("this secret is no text (UTF-8)"),
+        Ok(text) if text.chars().any(char::is_control) => Err("this secret has a control character in it"),
+        Ok(_) => Ok(()),
+    }
+}
+
 /// What fits into a header: visible ASCII and inner spaces.
 pub(crate) fn header_value(bytes: &[u8]) -> Result<(), &'static str> {
     let visible = |b: &u8| matches!(b, b' '..=b'~');

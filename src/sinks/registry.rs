@@ -6,6 +6,7 @@ use super::file::FileSinkConfig;
 use super::http::HttpSinkConfig;
 use super::kafka::KafkaSinkConfig;
 use super::log::LogSinkConfig;
+use super::nats::NatsSinkConfig;
 use super::redis::RedisSinkConfig;
 use super::{BoxError, Sink};
 use crate::names::SinkName;
@@ -62,4 +63,6 @@ sink_types! {
     Redis "redis" RedisSinkConfig,
     /// Topics of Apache Kafka.
     Kafka "kafka" KafkaSinkConfig,
+    /// A stream of NATS JetStream.
+    Nats "nats" NatsSinkConfig,
 }

@@ -77,6 +77,11 @@ impl Template {
         self.fill(LONGEST_SOURCE, SourceType::WebexConnect, kind)
     }
 
+    /// The name for a made-up event, for whoever asks a target whether it would take such.
+    pub fn sample(&self) -> String {
+        self.fill("check", SourceType::Meta, Kind::MetaMessageEcho)
+    }
+
     fn fill(&self, source: &str, source_type: SourceType, kind: Kind) -> String {
         let text = |part: &'_ Part| match part {
             Part::Text(text) => text.clone(),

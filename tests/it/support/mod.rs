@@ -4,6 +4,7 @@ pub(crate) mod daemon;
 #[cfg(feature = "kafka")]
 pub(crate) mod mock_kafka;
 pub(crate) mod mock_target;
+pub(crate) mod nats_server;
 pub(crate) mod senders;
 pub(crate) mod server;
 pub(crate) mod shell;
@@ -101,4 +102,12 @@ pub(crate) fn sink_config(lines: &str) -> SinkConfig {
     };
     let loaded = config::load(&inputs).unwrap_or_else(|errors| panic!("{errors}"));
     loaded.config.sinks.into_values().next().expect("written above")
+}
+
+/// The block of README.md that shows a sink of this type.
+pub(crate) fn readme_example(sink_type: &str) -> String {
+    let readme = include_str!("../../../README.md");
+    let blocks = readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let line = format!("type = \"{sink_type}\"");
+    blocks.into_iter().find(|block| block.contains(&line)).expect("README.md shows each type").to_owned()
 }

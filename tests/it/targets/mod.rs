@@ -80,5 +80,6 @@ macro_rules! servers {
 }
 
 servers! {
+    nats Nats;
     redis RedisServer;
 }

@@ -1,0 +1,230 @@
+//! One connection to a server, which does not outlive its first trouble.
+//!
+//! async-nats would reconnect by itself and publish then what it still holds: events of calls that failed long ago. Here
+//! a connection that breaks is over, and what it holds is dropped with it. The next call makes another and publishes
+//! anew, so that what reaches the stream is never older than the call it belongs to. What a failed call may have left in
+//! the buffers of a connection that hangs can still arrive, but never before an earlier event of the same person: while
+//! it was on its way, none of the later ones was.
+
+use std::collections::BTreeSet;
+use std::error::Error as _;
+use std::io;
+use std::time::Duration;
+
+use async_nats::{
+    Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Request, RequestErrorKind, ServerError,
+    ServerInfo,
+};
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::settings::NatsSinkConfig;
+use crate::secret::Secrets;
+
+/// Where nobody can be reached: the one place a broken connection may look for a server.
+const NOWHERE: &str = "nats://127.0.0.1:0";
+
+/// How often an idle connection is tried; it counts as broken when two such answers are missing.
+const PING: Duration = Duration::from_secs(15);
+
+/// A connection.
+pub(super) struct Connection {
+    client: Client,
+    seen: watch::Receiver<Seen>,
+}
+
+/// What the server said unasked.
+#[derive(Default)]
+struct Seen {
+    /// The connection has ended or is about to.
+    over: bool,
+    /// Subjects to which the user may not publish.
+    refused: BTreeSet<String>,
+    /// The user may not subscribe to where answers come.
+    no_answers: bool,
+}
+
+/// Why there is no answer to a publish.
+pub(super) enum Unanswered {
+    /// The message is larger than the server takes.
+    TooLarge {
+        /// `max_payload` of the server.
+        limit: usize,
+    },
+    /// Nobody listens on the subject.
+    NoResponders,
+    /// The user may not publish there, or may not be answered.
+    Denied(String),
+    /// The connection is of no use any more.
+    Broken,
+}
+
+impl Connection {
+    /// Connects to any of the servers, with the secrets of now. The error says what to do, and no secret.
+    pub(super) async fn open(config: &NatsSinkConfig) -> Result<Self, String> {
+        // The first provider installed stays; a second attempt changes nothing, and ring is the only one built in.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (tell, seen) = watch::channel(Seen::default());
+        let options = with_credentials(ConnectOptions::new(), config)?
+            .name("hooksink")
+            .connection_timeout(config.connect_timeout)
+            .request_timeout(None)
+            .custom_inbox_prefix(&config.inbox_prefix)
+            .ping_interval(PING)
+            .ignore_discovered_servers()
+            .max_reconnects(config.url.len())
+            .reconnect_delay_callback(|_| Duration::ZERO)
+            .event_callback(move |event| {
+                tell.send_modify(|seen| seen.note(event));
+                std::future::ready(())
+            });
+        readable(config).await?;
+        let client = with_tls(options, config).connect(&config.url[..]).await.map_err(|error| describe(&error))?;
+        client.set_server_pool(NOWHERE).await.map_err(|_| "the connection broke".to_owned())?;
+        Ok(Self { client, seen })
+    }
+
+    /// Whether it can be used.
+    pub(super) fn is_alive(&self) -> bool {
+        !self.seen.borrow().over
+    }
+
+    /// What the server said of itself when it was connected to.
+    pub(super) fn server(&self) -> ServerInfo {
+        self.client.server_info()
+    }
+
+    /// Publishes and waits for the answer, however long it takes.
+    pub(super) async fn ask(&self, subject: &str, headers: HeaderMap, payload: Bytes) -> Result<Bytes, Unanswered> {
+        let mut seen = self.seen.clone();
+        let request = Request::new().headers(headers).payload(payload);
+        tokio::select! {
+            answer = self.client.send_request(subject.to_owned(), request) => match answer {
+                Ok(message) => Ok(message.payload),
+                Err(error) => Err(match error.kind() {
+                    RequestErrorKind::NoResponders => Unanswered::NoResponders,
+                    RequestErrorKind::MaxPayloadExceeded => {
+                        Unanswered::TooLarge { limit: self.client.max_payload() }
+                    }
+                    _ => Unanswered::Broken,
+                }),
+            },
+            // The server answers what is not allowed beside the connection's other traffic, and to no request.
+            seen = seen.wait_for(|seen| seen.no_answers || seen.refused.contains(subject)) => Err(match seen {
+                Ok(seen) if seen.no_answers => Unanswered::Denied("subscribe to its inbox (inbox_prefix)".to_owned()),
+                Ok(_) => Unanswered::Denied(format!("publish to {subject}")),
+                Err(_) => Unanswered::Broken,
+            }),
+        }
+    }
+}
+
+impl Seen {
+    fn note(&mut self, event: Event) {
+        match event {
+            // In lame duck mode a server is about to end, and takes no new connections: another one is looked for.
+            Event::Disconnected | Event::Closed | Event::LameDuckMode => self.over = true,
+            Event::ServerError(ServerError::Other(text)) => self.note_error(&text),
+            _ => {}
+        }
+    }
+
+    /// `Permissions Violation for Publish to "hooks.a"`
+    fn note_error(&mut self, text: &str) {
+        let Some(violation) = text.strip_prefix("Permissions Violation for ") else { return };
+        match violation.strip_prefix("Publish to ") {
+            Some(subject) => {
+                self.refused.insert(subject.trim_matches('"').to_owned());
+            }
+            None => self.no_answers |= violation.starts_with("Subscription"),
+        }
+    }
+}
+
+fn with_credentials(options: ConnectOptions, config: &NatsSinkConfig) -> Result<ConnectOptions, String> {
+    // Checked when the configuration was read.
+    let text = |secrets: &Secrets| secrets.first().and_then(|secret| String::from_utf8(secret.expose().to_vec()).ok());
+    let options = match (&config.username, text(&config.password)) {
+        (Some(user), Some(password)) => options.user_and_password(user.clone(), password),
+        _ => options,
+    };
+    let options = match text(&config.token) {
+        Some(token) => options.token(token),
+        None => options,
+    };
+    let options = match text(&config.nkey) {
+        Some(seed) => options.nkey(seed),
+        None => options,
+    };
+    match text(&config.credentials) {
+        Some(text) => options.credentials(&text).map_err(|_| "credentials: JWT or seed cannot be read".to_owned()),
+        None => Ok(options),
+    }
+}
+
+/// The library reads the files of TLS by itself; here what it could not use is named.
+async fn readable(config: &NatsSinkConfig) -> Result<(), String> {
+    let pem = config.tls.load().await.map_err(|error| error.to_string())?;
+    let client = pem.client.as_ref().map(|(certificate, _)| certificate);
+    for (key, bytes) in [("ca_file", pem.ca.as_ref()), ("client_cert_file", client)] {
+        if bytes.is_some_and(|bytes| memchr::memmem::find(bytes, b"-----BEGIN CERTIFICATE-----").is_none()) {
+            return Err(format!("{key} holds no certificate (PEM)"));
+        }
+    }
+    Ok(())
+}
+
+fn with_tls(options: ConnectOptions, config: &NatsSinkConfig) -> ConnectOptions {
+    let options = if config.tls_first { options.tls_first() } else { options };
+    let options = match &config.tls.ca_file {
+        Some(authorities) => options.add_root_certificates(authorities.clone()),
+        None => options,
+    };
+    match (&config.tls.client_cert_file, &config.tls.client_key_file) {
+        (Some(certificate), Some(key)) => options.add_client_certificate(certificate.clone(), key.clone()),
+        _ => options,
+    }
+}
+
+/// Why there is no connection. The words of a server, which might repeat what it was sent, are not passed on.
+fn describe(error: &ConnectError) -> String {
+    match error.kind() {
+        ConnectErrorKind::Dns => "the server's name has no address".to_owned(),
+        ConnectErrorKind::AuthorizationViolation => "the server refuses the credentials".to_owned(),
+        ConnectErrorKind::Authentication => "nkey or credentials hold a key that cannot sign".to_owned(),
+        ConnectErrorKind::TimedOut => "cannot connect within connect_timeout".to_owned(),
+        _ => match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
+            Some(error) => format!("cannot connect: {}", describe_io(error)),
+            None => "cannot connect: the server refuses, or is none of NATS".to_owned(),
+        },
+    }
+}
+
+/// What the system or TLS says; anything else might be a server's words.
+fn describe_io(error: &io::Error) -> String {
+    let by_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+    if error.raw_os_error().is_some() || by_tls {
+        return error.to_string();
+    }
+    match error.kind() {
+        io::ErrorKind::InvalidInput => "the server does not speak NATS".to_owned(),
+        kind => kind.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_allowed_is_noted_by_subject() {
+        let mut seen = Seen::default();
+        let said = |text: &str| Event::ServerError(ServerError::Other(text.to_owned()));
+        seen.note(said("Permissions Violation for Publish to \"hooks.a.meta.read\""));
+        assert!(seen.refused.contains("hooks.a.meta.read") && !seen.no_answers && !seen.over);
+        seen.note(said("Permissions Violation for Subscription to \"_INBOX.abc.*\""));
+        assert!(seen.no_answers && !seen.over);
+        seen.note(Event::LameDuckMode);
+        assert!(seen.over);
+    }
+}
