@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -74,7 +75,8 @@ fn the_build_knows_every_target_of_the_manifest() {
     let rust = manifest["package"]["rust-version"].as_str().unwrap();
     assert_eq!(all(build, "FROM"), [format!("docker.io/library/rust:{rust}-bookworm AS build")]);
     // Cargo reads no manifest that names a file which is not there: the folders come in later, or not at all.
-    let stubs = all(build, "RUN")[0].split_once("tee ").unwrap().1.split(" && ").next().unwrap();
+    let stubs = all(build, "RUN").into_iter().find_map(|run| run.split_once("| tee ")).unwrap();
+    let stubs = stubs.1.split(" && ").next().unwrap();
     let stubs: BTreeSet<_> = stubs.split_whitespace().filter(|word| word.ends_with(".rs")).collect();
     let mut needed = BTreeSet::from([manifest["lib"]["path"].as_str().unwrap().to_owned()]);
     for kind in ["bin", "test", "bench"] {
@@ -88,5 +90,37 @@ fn the_build_knows_every_target_of_the_manifest() {
     let sent = read(".dockerignore");
     for needed in ["!Cargo.toml", "!Cargo.lock", "!src", "!config/hooksink.toml", "!fixtures", "!build.rs"] {
         assert!(sent.lines().any(|line| line == needed), "{needed}");
+    }
+}
+
+#[test]
+fn the_image_has_every_feature_and_needs_no_library_but_that_of_c() {
+    let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
+    let features: Vec<_> = manifest["features"].as_table().unwrap().keys().map(String::as_str).collect();
+    let stages = stages();
+    let build = &stages[0];
+    let builds: Vec<_> = all(build, "RUN").into_iter().filter(|run| run.contains("cargo build")).collect();
+    // Those of the dependencies alone, and of everything: with other features the first would be for nothing.
+    assert_eq!(builds.len(), 2);
+    for run in builds {
+        let named = run.split_once("--features ").expect("they are named").1.split(' ').next().unwrap();
+        assert_eq!(named.split(',').collect::<Vec<_>>(), features);
+    }
+    assert!(all(build, "ENV")[0].contains("OPENSSL_STATIC=1"));
+    // The check stands after the last build. It is tried here on programs that need more.
+    let check = all(build, "RUN").last().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+    let folder = tempfile::tempdir().unwrap();
+    let needed = folder.path().join("needed");
+    let check = check.split_once("readelf -d /out/hooksink > /out/needed && ").expect("it comes first").1;
+    let check = check.replace("/out/needed", needed.to_str().unwrap());
+    let run = |libraries: &[&str]| {
+        let line = |name: &&str| format!(" 0x0000000000000001 (NEEDED)             Shared library: [{name}]\n");
+        fs::write(&needed, libraries.iter().map(line).collect::<String>()).unwrap();
+        Command::new("/bin/sh").args(["-c", &check]).output().expect("a shell").status.success()
+    };
+    let ours = ["libgcc_s.so.1", "libm.so.6", "libc.so.6", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"];
+    assert!(run(&ours) && !run(&[]));
+    for other in ["libssl.so.3", "libcrypto.so.3", "libz.so.1", "libsasl2.so.2", "libcurl.so.4", "librdkafka.so.1"] {
+        assert!(!run(&[&ours[..], &[other]].concat()), "{other}");
     }
 }
