@@ -19,8 +19,15 @@ use crate::support::server::{TestServer, eventually};
 use crate::support::tls_target::{Authority, TlsTarget};
 use crate::support::{decode, event, record, runtime, sink_config};
 
+/// Where a call is to fail for want of time.
+const SOON: &str = "connect_timeout = \"2s\"\ntimeout = \"4s\"\n";
+
+/// Far longer than anything here takes.
+const LONG: &str = "timeout = \"60s\"\n";
+
 fn settings(cluster: &MockKafka, lines: &str) -> String {
-    format!("type = \"kafka\"\nbrokers = {}\nconnect_timeout = \"2s\"\ntimeout = \"4s\"\n{lines}", cluster.brokers())
+    let brokers = cluster.brokers();
+    format!("type = \"kafka\"\nbrokers = {brokers}\nextra = {{ \"reconnect.backoff.max.ms\" = 200 }}\n{lines}")
 }
 
 fn build(settings: &str) -> Arc<dyn Sink> {
@@ -28,7 +35,7 @@ fn build(settings: &str) -> Arc<dyn Sink> {
 }
 
 fn sink(cluster: &MockKafka, lines: &str) -> Arc<dyn Sink> {
-    build(&settings(cluster, lines))
+    build(&settings(cluster, &format!("{LONG}{lines}")))
 }
 
 /// The next requests of this kind are answered so; nothing is wrong with the later ones.
@@ -141,8 +148,8 @@ async fn eventually_delivers(sink: &dyn Sink, mut events: &[Event]) {
 async fn a_message_that_times_out_is_before_the_next_one_when_it_comes() {
     let cluster = MockKafka::start(1);
     cluster.create("t", 1);
-    let sink = sink(&cluster, "topic = \"t\"");
-    sink.deliver(&[event(1, "ann")]).await.unwrap();
+    let sink = build(&settings(&cluster, &format!("{SOON}topic = \"t\"")));
+    eventually_delivers(&*sink, &[event(1, "ann")]).await;
     // The brokers take it, and say so too late.
     cluster.order(|cluster| cluster.broker_round_trip_time(-1, Duration::from_secs(3))).unwrap();
     let cause = transient(sink.deliver(&[event(2, "ann"), event(3, "ann")]).await);
@@ -207,7 +214,7 @@ async fn a_check_finds_cluster_and_topic_and_leaves_nothing() {
     assert_eq!(found("there").await, "3 brokers, topic there with 6 partitions");
     assert_eq!(found("hooks.{kind}").await, "3 brokers; topics named hooks.{kind} are known with their first event");
     cluster.order(|cluster| cluster.broker_down(-1)).unwrap();
-    let error = sink(&cluster, "topic = \"there\"").check().await.unwrap_err().to_string();
+    let error = build(&settings(&cluster, &format!("{SOON}topic = \"there\""))).check().await.unwrap_err().to_string();
     assert!(error.contains("Broker transport failure") || error.contains("All broker"), "{error}");
     cluster.order(|cluster| cluster.broker_up(-1)).unwrap();
     assert!(cluster.messages("there").is_empty());
@@ -218,7 +225,7 @@ async fn a_login_that_fails_is_told_without_the_password() {
     let cluster = MockKafka::start(1);
     cluster.create("t", 1);
     let login = "topic = \"t\"\nsasl = \"scram-sha-256\"\nusername = \"marker-user\"\npassword = \"marker-password\"";
-    let sink = sink(&cluster, login);
+    let sink = build(&settings(&cluster, &format!("{SOON}{login}")));
     // The mock knows no logins.
     for text in [transient(sink.deliver(&[event(1, "ann")]).await), sink.check().await.unwrap_err().to_string()] {
         assert!(text.to_lowercase().contains("authentication"), "{text}");
@@ -231,16 +238,16 @@ async fn tls_trusts_whom_it_is_told_to() {
     let cluster = MockKafka::start(1);
     let authority = Authority::new("the authority of this test");
     let folder = tempfile::tempdir().unwrap();
-    let check = async |address: String, trusted: &Authority| {
+    let check = async |address: String, trusted: &Authority, time: &str| {
         let file = folder.path().join("ca.pem");
         std::fs::write(&file, trusted.pem()).unwrap();
         let lines = format!("brokers = [\"{address}\"]\ntopic = \"hooks.{{kind}}\"\ntls = true\nca_file = {file:?}");
-        build(&format!("type = \"kafka\"\nconnect_timeout = \"2s\"\ntimeout = \"4s\"\n{lines}")).check().await
+        build(&format!("type = \"kafka\"\n{time}{lines}")).check().await
     };
     let behind = cluster.addresses()[0].parse().unwrap();
     let target = TlsTarget::start(authority.certify("localhost", false), behind).await;
     let address = format!("localhost:{}", target.address.port());
-    let found = check(address.clone(), &authority).await.unwrap().found;
+    let found = check(address.clone(), &authority, LONG).await.unwrap().found;
     assert!(found.starts_with("1 broker"), "{found}");
     for (address, trusted, certificate) in [
         (&address, Authority::new("another"), authority.certify("localhost", false)),
@@ -248,7 +255,7 @@ async fn tls_trusts_whom_it_is_told_to() {
         (&format!("127.0.0.1:{}", target.address.port()), authority, Authority::new("x").certify("localhost", false)),
     ] {
         target.renew(certificate);
-        let error = check(address.clone(), &trusted).await.unwrap_err().to_string();
+        let error = check(address.clone(), &trusted, SOON).await.unwrap_err().to_string();
         assert!(error.contains("SSL"), "{error}");
     }
 }
@@ -282,9 +289,10 @@ fn a_cluster_in_trouble_loses_nothing_and_keeps_the_order() {
     let cluster = MockKafka::start(3);
     let topics = ["left", "right"];
     topics.iter().for_each(|topic| cluster.create(topic, 4));
+    let right = "topic = \"right\"\nformat = \"cloudevents_binary\"\nbatch_events = 20";
     let sinks = [
-        block("left", &settings(&cluster, "topic = \"left\"")),
-        block("right", &settings(&cluster, "topic = \"right\"\nformat = \"cloudevents_binary\"\nbatch_events = 20")),
+        block("left", &settings(&cluster, &format!("{SOON}topic = \"left\""))),
+        block("right", &settings(&cluster, &format!("{SOON}{right}"))),
     ];
     let everyone = -1;
     let down = |broker| cluster.order(move |cluster| cluster.broker_down(broker)).expect("it goes");

@@ -447,6 +447,8 @@ impl Examinee for LogExaminee {
 #[cfg(feature = "kafka")]
 struct KafkaExaminee {
     cluster: MockKafka,
+    /// How long a call may take: short where it is to fail for want of time.
+    timeout: &'static str,
 }
 
 #[cfg(feature = "kafka")]
@@ -454,7 +456,7 @@ impl KafkaExaminee {
     async fn new() -> Self {
         let cluster = MockKafka::start(1);
         cluster.create("exam", 1);
-        Self { cluster }
+        Self { cluster, timeout: "60s" }
     }
 
     fn leader(&self, leader: Option<i32>) {
@@ -488,8 +490,10 @@ impl Examinee for KafkaExaminee {
 
     fn sink(&self) -> Arc<dyn Sink> {
         let config = sink_config(&format!(
-            "type = \"kafka\"\nbrokers = {}\ntopic = \"exam\"\nconnect_timeout = \"2s\"\ntimeout = \"4s\"",
-            self.cluster.brokers()
+            "type = \"kafka\"\nbrokers = {}\ntopic = \"exam\"\ntimeout = \"{}\"\n\
+             extra = {{ \"reconnect.backoff.max.ms\" = 100 }}",
+            self.cluster.brokers(),
+            self.timeout
         ));
         config.kind.build(&"it".parse().unwrap(), [0; 32]).unwrap()
     }
@@ -501,7 +505,10 @@ impl Examinee for KafkaExaminee {
             Trouble::Slow => self.leader(None),
             Trouble::Status500 => self.answer(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED),
             Trouble::Status400 => self.answer(RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE),
-            Trouble::Dropped => self.cluster.order(|cluster| cluster.broker_down(-1)).unwrap(),
+            Trouble::Dropped => {
+                self.timeout = "10s";
+                self.cluster.order(|cluster| cluster.broker_down(-1)).unwrap();
+            }
             Trouble::Status429 => unreachable!("does not apply"),
         }
     }

@@ -206,8 +206,9 @@ pub(super) fn properties(config: &KafkaSinkConfig, password: Option<&Secret>) ->
     let timeout = millis(message_timeout(config));
     let calls = config.concurrency as u64;
     // A call sends its events at once, each as JSON around what came, which is up to four times as long.
-    let encoded = config.batch_bytes.saturating_mul(4) + config.batch_events as u64 * 1024 + config.max_message_bytes;
-    let queue_bytes = calls.saturating_mul(encoded).saturating_add(config.max_message_bytes);
+    let around = config.batch_events as u64 * 1024 + config.max_message_bytes;
+    let encoded = config.batch_bytes.saturating_mul(4).saturating_add(around);
+    let queue_bytes = calls.saturating_mul(encoded);
     // Calls that were given up leave theirs behind until these time out.
     let queue_messages = 2 * calls * config.batch_events as u64;
     properties
@@ -269,5 +270,79 @@ fn compression(compression: KafkaCompression) -> &'static str {
         KafkaCompression::Snappy => "snappy",
         KafkaCompression::Lz4 => "lz4",
         KafkaCompression::Zstd => "zstd",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::settings::{KafkaFormat, KafkaLogin};
+    use super::*;
+    use crate::secret::Secrets;
+    use crate::sinks::{Template, TlsFiles};
+
+    fn config() -> KafkaSinkConfig {
+        KafkaSinkConfig {
+            brokers: vec!["127.0.0.1:1".to_owned()],
+            topic: Template::parse("t").unwrap(),
+            format: KafkaFormat::default(),
+            include_raw: false,
+            tls: None,
+            login: None,
+            compression: KafkaCompression::default(),
+            max_message_bytes: 1_000_000,
+            connect_timeout: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            concurrency: 64,
+            batch_events: 10_000,
+            batch_bytes: u64::MAX,
+            extra: Vec::new(),
+        }
+    }
+
+    fn login(mechanism: SaslMechanism) -> KafkaLogin {
+        let password = Secrets::new(vec![Secret::new("marker")]);
+        KafkaLogin { mechanism, username: "user".to_owned(), password }
+    }
+
+    #[test]
+    fn librdkafka_takes_whatever_settings_may_be() {
+        assert!(Producer::new(&config()).is_ok());
+        let long = Duration::from_secs(600);
+        assert!(Producer::new(&KafkaSinkConfig { connect_timeout: long, timeout: long, ..config() }).is_ok());
+        for mechanism in [SaslMechanism::Plain, SaslMechanism::ScramSha256, SaslMechanism::ScramSha512] {
+            for tls in [None, Some(TlsFiles::default())] {
+                let config = KafkaSinkConfig { tls, login: Some(login(mechanism)), ..config() };
+                assert!(Producer::new(&config).is_ok(), "{mechanism:?}");
+            }
+        }
+        let missing = TlsFiles { ca_file: Some("/no/such/file".into()), ..TlsFiles::default() };
+        let error = Producer::new(&KafkaSinkConfig { tls: Some(missing), ..config() }).err().unwrap();
+        assert!(error.contains("ssl.ca.location"), "{error}");
+    }
+
+    #[test]
+    fn a_password_that_is_replaced_makes_a_new_producer() {
+        let config = KafkaSinkConfig { login: Some(login(SaslMechanism::Plain)), ..config() };
+        let producer = Producer::new(&config).unwrap();
+        assert!(producer.is_current(&config));
+        config.login.as_ref().unwrap().password.replace(&Secrets::new(vec![Secret::new("another")]));
+        assert!(!producer.is_current(&config));
+        assert!(Producer::new(&config).unwrap().is_current(&config));
+    }
+
+    #[test]
+    fn the_most_telling_complaint_is_told() {
+        let mut complaint = Complaint::default();
+        assert_eq!(complaint.recent(), None);
+        for (said, told) in [
+            (RDKafkaErrorCode::AllBrokersDown, RDKafkaErrorCode::AllBrokersDown),
+            (RDKafkaErrorCode::BrokerTransportFailure, RDKafkaErrorCode::BrokerTransportFailure),
+            (RDKafkaErrorCode::Authentication, RDKafkaErrorCode::Authentication),
+            (RDKafkaErrorCode::AllBrokersDown, RDKafkaErrorCode::Authentication),
+            (RDKafkaErrorCode::SSL, RDKafkaErrorCode::SSL),
+        ] {
+            complaint.hear(said);
+            assert_eq!(complaint.recent(), Some(told));
+        }
     }
 }
