@@ -22,10 +22,16 @@ mod history;
 mod latency;
 mod payload;
 mod process;
+#[path = "../../tests/it/programs.rs"]
+#[expect(dead_code, reason = "tests use more of it")]
+mod programs;
 mod rates;
 mod retention;
 mod servers;
+mod sinks;
 mod summary;
+#[expect(dead_code, reason = "tests use more of it")]
+mod support;
 mod table;
 
 use std::error::Error;
@@ -67,6 +73,12 @@ struct Arguments {
     /// Events to deliver in `delivery`.
     #[arg(long, default_value_t = 30_000)]
     events: u64,
+    /// Sinks that take turns in `sinks`.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = sinks::Kind::all())]
+    sink: Vec<sinks::Kind>,
+    /// Events to deliver in `sinks`.
+    #[arg(long, default_value_t = 100_000)]
+    sink_events: u64,
     /// Events in the journal in `history`: 10,000,000 for the figure of the README.
     #[arg(long, default_value_t = 50_000)]
     history: u64,
@@ -96,6 +108,8 @@ enum Scenario {
     Latency,
     /// Single-event delivery over HTTP.
     Delivery,
+    /// Delivery to servers beside their clients alone.
+    Sinks,
     /// A journal with a long history beside an empty one.
     History,
     /// The removal of many old events.
@@ -105,7 +119,8 @@ enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [Self; 6] = [Self::Rates, Self::Latency, Self::Delivery, Self::History, Self::Retention, Self::Backlog];
+    const ALL: [Self; 7] =
+        [Self::Rates, Self::Latency, Self::Delivery, Self::Sinks, Self::History, Self::Retention, Self::Backlog];
 }
 
 /// What this program is when it is started by itself.
@@ -117,6 +132,8 @@ enum Role {
     Client { to: SocketAddr, payload: Payload, connections: usize, seconds: u64, run: u64 },
     /// The HTTP client of sinks, without hooksink.
     Post { lines: PathBuf, target: SocketAddr, concurrency: usize },
+    /// The client of a server, without hooksink.
+    Send { sink: sinks::Kind, lines: PathBuf, address: String, place: String },
 }
 
 fn main() -> Result<(), Failure> {
@@ -133,6 +150,10 @@ fn main() -> Result<(), Failure> {
             let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             runtime.block_on(delivery::post(lines, target, concurrency))
         }
+        Some(Role::Send { sink, ref lines, ref address, ref place }) => {
+            let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            runtime.block_on(sinks::send(sink, lines, address, place))
+        }
     }
 }
 
@@ -144,6 +165,7 @@ fn report(arguments: &Arguments) -> Result<(), Failure> {
             Scenario::Rates => rates::run,
             Scenario::Latency => latency::run,
             Scenario::Delivery => delivery::run,
+            Scenario::Sinks => sinks::run,
             Scenario::History => history::run,
             Scenario::Retention => retention::run,
             Scenario::Backlog => backlog::run,

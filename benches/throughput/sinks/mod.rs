@@ -1,0 +1,169 @@
+//! Delivery to each kind of server: hooksink beside a plain loop of the same client library that sends the same events,
+//! read from memory, to the same server, with as much under way at once.
+//!
+//! A kind is a file here with its `Rival`, a module and a line in [`Kind`].
+
+#[cfg(feature = "kafka")]
+mod kafka;
+mod lines;
+mod nats;
+mod redis;
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+
+use self::lines::Line;
+use crate::client::Ready;
+use crate::payload::Payload;
+use crate::servers::{Server, folder};
+use crate::summary::Summary;
+use crate::table::{Table, median, spread};
+use crate::{Arguments, Failure};
+
+/// What the sinks do by default: events a call, calls at once.
+const BATCH: usize = 500;
+const AT_ONCE: usize = 4;
+
+/// A kind of sink with a server.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    #[cfg(feature = "kafka")]
+    Kafka,
+    Nats,
+    Redis,
+}
+
+/// A server of this run, and the client alone.
+trait Rival {
+    /// The lines of a sink that delivers to this place of the server, as a user would write them.
+    fn settings(&self, place: &str) -> String;
+
+    /// Where the client alone finds the server.
+    fn address(&self) -> String;
+
+    /// Makes the topic, stream, … of this name.
+    fn prepare(&mut self, place: &str) -> Result<(), Failure>;
+}
+
+impl Kind {
+    /// All that this bench was built with.
+    pub(crate) fn all() -> Vec<Self> {
+        Self::value_variants().to_vec()
+    }
+
+    fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// Starts the server; `None` where its program is missing, which was said then.
+    fn start(self) -> Result<Option<Box<dyn Rival>>, Failure> {
+        Ok(match self {
+            #[cfg(feature = "kafka")]
+            Self::Kafka => boxed(Some(kafka::Cluster::start())),
+            Self::Nats => boxed(nats::Nats::start()?),
+            Self::Redis => boxed(redis::Redis::start()?),
+        })
+    }
+
+    /// Sends all of it with the client alone; `Ok` when the server has acknowledged all of it.
+    async fn send(self, address: &str, place: &str, lines: Vec<Line>) -> Result<Duration, Failure> {
+        match self {
+            #[cfg(feature = "kafka")]
+            Self::Kafka => kafka::send(address, place, &lines).await,
+            Self::Nats => nats::send(address, place, &lines).await,
+            Self::Redis => redis::send(address, place, &lines).await,
+        }
+    }
+}
+
+fn boxed<R: Rival + 'static>(rival: Option<R>) -> Option<Box<dyn Rival>> {
+    rival.map(|rival| Box::new(rival) as Box<dyn Rival>)
+}
+
+/// Measures and prints.
+pub(crate) fn run(arguments: &Arguments, summary: &mut Summary) -> Result<(), Failure> {
+    println!("\nDelivery to servers, beside a plain loop of the same client library");
+    let parent = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let folder = folder(parent.path(), "sinks");
+    // The file sink writes what the other sinks would send.
+    let archive = r#"sinks.archive = { type = "file", path = "events.jsonl" }"#;
+    let filling = Server::hooksink(arguments, "filling", &folder, archive)?;
+    for run in 0.. {
+        if filling.held()? >= arguments.sink_events {
+            break;
+        }
+        Ready::start(filling.address, Payload::Batch, 16, 1, run)?.go()?;
+    }
+    filling.drain()?;
+    drop(filling);
+    let file = folder.join("events.jsonl");
+    let events = lines::read(&file)?.len();
+    println!("{events} events, each of another person");
+    let table = Table::new(&[
+        ("sink", 10),
+        ("client alone, events/s", 0),
+        ("hooksink, events/s", 0),
+        ("CPU s per 1,000", 0),
+        ("of the client alone (lowest-highest)", 0),
+    ]);
+    for kind in &arguments.sink {
+        let name = kind.name();
+        let Some(mut rival) = kind.start()? else { continue };
+        let (mut alone, mut through, mut costs) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 0..arguments.rounds {
+            let place = format!("alone-{round}");
+            rival.prepare(&place)?;
+            alone.push(events as f64 / send_alone(*kind, &file, &rival.address(), &place)?);
+            // A sink that is new each time, and begins at the start.
+            let place = format!("through-{round}");
+            rival.prepare(&place)?;
+            let settings = rival.settings(&place);
+            let sink = format!("{archive}\n[sinks.{name}-{round}]\ntype = \"{name}\"\nfrom = \"start\"\n{settings}");
+            let server = Server::hooksink(arguments, "delivering", &folder, &sink)?;
+            let began = Instant::now();
+            while server.lag_of(&format!("{name}-{round}"))? > 0 {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            through.push(events as f64 / (server.ready_after + began.elapsed()).as_secs_f64());
+            costs.push(server.cpu_seconds()? / events as f64 * 1000.0);
+        }
+        let ratios: Vec<f64> = through.iter().zip(&alone).map(|(through, alone)| through / alone).collect();
+        table.row([
+            name.clone(),
+            format!("{:.0}", median(alone)),
+            format!("{:.0}", median(through)),
+            format!("{:.4}", median(costs)),
+            spread(&ratios),
+        ]);
+        summary.at_least(format!("delivery to {name}, of the client alone"), 0.7, median(ratios), "");
+    }
+    Ok(())
+}
+
+/// Has the client alone send every line of the file; the seconds it took.
+fn send_alone(kind: Kind, lines: &Path, address: &str, place: &str) -> Result<f64, Failure> {
+    let mut process = Command::new(std::env::current_exe()?)
+        .args(["send", &kind.name()])
+        .arg(lines)
+        .args([address, place])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut line = String::new();
+    BufReader::new(process.stdout.take().ok_or("no stdout")?).read_line(&mut line)?;
+    if !process.wait()?.success() {
+        return Err("the client alone failed".into());
+    }
+    Ok(line.trim().parse()?)
+}
+
+/// The process of the client alone.
+pub(crate) async fn send(kind: Kind, file: &Path, address: &str, place: &str) -> Result<(), Failure> {
+    let lines = lines::read(file)?;
+    let took = kind.send(address, place, lines).await?;
+    println!("{}", took.as_secs_f64());
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! Streams of a redis-server that keeps what it acknowledged, with pipelines of XADD.
+
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::{AT_ONCE, BATCH, Line, Rival};
+use crate::Failure;
+use crate::programs::find_or_skip;
+use crate::servers::wait_for;
+use crate::support::daemon::{Daemon, free_port};
+
+/// A server of its own.
+pub(super) struct Redis {
+    port: u16,
+    _daemon: Daemon,
+    _folder: TempDir,
+}
+
+impl Redis {
+    pub(super) fn start() -> Result<Option<Self>, Failure> {
+        let Some(program) = find_or_skip("redis", "redis-server") else { return Ok(None) };
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+        let port = free_port();
+        let mut command = Command::new(program);
+        command.current_dir(folder.path()).args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
+        command.args(["--appendonly", "yes", "--save", ""]).stdout(Stdio::null()).stderr(Stdio::null());
+        let daemon = Daemon::start(&mut command);
+        wait_for("redis-server", || TcpStream::connect(("127.0.0.1", port)).is_ok())?;
+        Ok(Some(Self { port, _daemon: daemon, _folder: folder }))
+    }
+}
+
+impl Rival for Redis {
+    fn settings(&self, place: &str) -> String {
+        format!("url = \"{}\"\nstream = \"{place}\"", self.address())
+    }
+
+    fn address(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    fn prepare(&mut self, _: &str) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// Pipelines, as many at once as the sink has, over one connection.
+pub(super) async fn send(address: &str, stream: &str, lines: &[Line]) -> Result<Duration, Failure> {
+    let connection = redis::Client::open(address)?.get_multiplexed_async_connection().await?;
+    let began = Instant::now();
+    let mut calls = tokio::task::JoinSet::new();
+    let mut batches = lines.chunks(BATCH).map(<[Line]>::to_vec);
+    loop {
+        while calls.len() < AT_ONCE {
+            let Some(batch) = batches.next() else { break };
+            let (mut connection, stream) = (connection.clone(), stream.to_owned());
+            calls.spawn(async move {
+                let mut pipeline = redis::pipe();
+                for line in &batch {
+                    let add = pipeline.cmd("XADD").arg(&stream).arg("*").arg("id").arg(&line.id);
+                    let add = add.arg("type").arg(&line.kind).arg("source").arg(&line.source);
+                    let add = add.arg("subject").arg(&line.subject).arg("time").arg(&line.time);
+                    add.arg("data").arg(&line.json[..]).ignore();
+                }
+                pipeline.exec_async(&mut connection).await
+            });
+        }
+        match calls.join_next().await {
+            Some(ended) => ended??,
+            None => return Ok(began.elapsed()),
+        }
+    }
+}
