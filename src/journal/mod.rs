@@ -1,6 +1,7 @@
 //! The journal: the durable log between the answer to a sender and the delivery to sinks. A stream with named, durable
 //! consumers.
 
+pub mod copy;
 mod engine;
 pub mod sqlite;
 

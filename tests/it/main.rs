@@ -19,6 +19,7 @@ mod http_statuses;
 mod http_stop;
 mod image;
 mod journal;
+mod journal_copy;
 mod journal_model;
 #[cfg(feature = "kafka")]
 mod kafka;

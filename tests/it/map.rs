@@ -24,6 +24,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sinks", &["event", "model", "names", "secret", "settings"]),
     ("config", &["event", "expression", "filter", "journal", "model", "names", "secret", "settings", "sinks"]),
     ("journal::engine", &["config", "metrics"]),
+    ("journal::copy", &["config", "event", "filter", "metrics", "names"]),
     ("journal::sqlite", &["config", "event", "filter", "journal", "metrics", "names"]),
     ("auth", &["config", "event", "secret"]),
     ("sources", &["auth", "config", "event", "json", "model", "names", "secret"]),

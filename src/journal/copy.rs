@@ -1,0 +1,287 @@
+//! Moving house: the events of one journal into another, with what each sink is owed and what it gave up on.
+//!
+//! Events are appended in the order of the log, so that each person's stay in order, and keep their ids. The place up to
+//! which they were copied is that of a sink of its own in the journal they come from ([`MARK`]), so that a copy that was
+//! broken off goes on where it was. Then each sink's place is made the same: in the new journal, what it has is settled,
+//! what it gave up on is a dead letter, and what it is owed stays owed. Neither journal may be in use.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{
+    Consumer, ConsumerSpec, Entry, Journal, JournalError, Letters, OpenError, Outcome, StartFrom, Ticket, open,
+};
+use crate::config::JournalConfig;
+use crate::event::EventId;
+use crate::filter::Filter;
+use crate::metrics::Metrics;
+use crate::names::SinkName;
+
+/// The sink whose place says how far a copy is. It is there in both journals as long as a copy is not complete.
+pub const MARK: &str = "hooksink-journal-copy";
+
+/// Events appended at once.
+const AT_ONCE: usize = 1_000;
+
+/// Raw bytes of them.
+const BYTES_AT_ONCE: usize = 16 * 1024 * 1024;
+
+/// After so long without another event there is none: engines that read over a network hand them out as they come.
+const NOTHING_MORE: Duration = Duration::from_secs(2);
+
+/// Why a copy ended before it was complete. Called again, it goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// The journal that is copied cannot be opened.
+    #[error("the journal to copy from: {0}")]
+    From(#[source] OpenError),
+    /// The new one cannot be opened.
+    #[error("the journal to copy to: {0}")]
+    To(#[source] OpenError),
+    /// The new one is in use.
+    #[error("the journal to copy to holds {0} events already, which are not of this copy; name a new one")]
+    NotEmpty(u64),
+    /// Reading the first failed.
+    #[error("reading the journal to copy from: {0}")]
+    Reading(#[source] JournalError),
+    /// Writing the second failed.
+    #[error("writing the journal to copy to: {0}")]
+    Writing(#[source] JournalError),
+    /// Not everything could be read.
+    #[error("{copied} of {total} events could be read; nothing is removed, try again")]
+    Incomplete {
+        /// Events copied.
+        copied: u64,
+        /// Events held.
+        total: u64,
+    },
+}
+
+/// How far a copy is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// Events appended, of so many.
+    Events {
+        /// So far, those of an earlier call not counted.
+        copied: u64,
+        /// In all.
+        total: u64,
+    },
+    /// The place of a sink is the same now.
+    Sink {
+        /// The sink.
+        sink: SinkName,
+        /// Events it is owed.
+        owed: u64,
+        /// Events it gave up on.
+        dead_letters: u64,
+    },
+}
+
+/// Copies everything. `progress` is told of each batch and of each sink.
+///
+/// # Errors
+/// See [`CopyError`]; what was copied stays, and the next call goes on from there.
+pub async fn copy(
+    from: &JournalConfig,
+    to: &JournalConfig,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<(), CopyError> {
+    let metrics = Arc::new(Metrics::new());
+    let source = open(from, metrics.clone()).await.map_err(CopyError::From)?;
+    let target = open(to, metrics.clone()).await.map_err(CopyError::To)?;
+    let result = copy_all(&*source, &*target, progress).await;
+    source.close().await;
+    target.close().await;
+    result?;
+    // Without the mark in their configuration, the journals can be told to forget it.
+    for (config, failed) in [(to, CopyError::To as fn(OpenError) -> CopyError), (from, CopyError::From)] {
+        let journal = open(config, metrics.clone()).await.map_err(failed)?;
+        let forgotten = forget_mark(&*journal).await;
+        journal.close().await;
+        forgotten.map_err(CopyError::Writing)?;
+    }
+    Ok(())
+}
+
+async fn copy_all(
+    source: &dyn Journal,
+    target: &dyn Journal,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<(), CopyError> {
+    let known = source.sinks().await.map_err(CopyError::Reading)?;
+    let sinks: Vec<SinkName> = known.into_iter().map(|sink| sink.sink).filter(|sink| sink.as_str() != MARK).collect();
+    let begun = target.sinks().await.map_err(CopyError::Writing)?.iter().any(|sink| sink.sink.as_str() == MARK);
+    if !begun && target.status().events > 0 {
+        return Err(CopyError::NotEmpty(target.status().events));
+    }
+    let specs = |begun| sinks.iter().cloned().chain([mark()]).map(|sink| spec(sink, begun)).collect::<Vec<_>>();
+    source.configure(specs(StartFrom::Start)).await.map_err(CopyError::Reading)?;
+    target.configure(specs(StartFrom::Start)).await.map_err(CopyError::Writing)?;
+    copy_events(source, target, progress).await?;
+    // All of them before the first place: what is appended now is behind every sink.
+    let mut dead = HashMap::new();
+    for sink in &sinks {
+        dead.insert(sink, copy_letters(source, target, sink).await?);
+    }
+    for sink in &sinks {
+        let place = Place { dead: dead.remove(sink).unwrap_or_default(), ..Place::default() };
+        copy_place(source, target, sink, place, progress).await?;
+    }
+    Ok(())
+}
+
+fn mark() -> SinkName {
+    MARK.parse().expect("it is a name")
+}
+
+/// A sink that wants everything: what it really wants is for the dispatcher, and is not known here.
+fn spec(sink: SinkName, from: StartFrom) -> ConsumerSpec {
+    ConsumerSpec { sink, wants: Filter::default(), from, skip_when_full: false }
+}
+
+/// Appends what was not appended yet.
+async fn copy_events(
+    source: &dyn Journal,
+    target: &dyn Journal,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<(), CopyError> {
+    let reading = CopyError::Reading;
+    let mut owed = Owed::to(source, &mark()).await.map_err(reading)?;
+    let (mut copied, total) = (0, owed.left);
+    progress(Progress::Events { copied, total });
+    while let Some(entries) = owed.next().await.map_err(reading)? {
+        let records = entries.iter().map(|entry| (*entry.record).clone()).collect();
+        target.append(records).await.map_err(CopyError::Writing)?;
+        copied += entries.len() as u64;
+        let settled = entries.into_iter().map(|entry| (entry.ticket, Outcome::Delivered)).collect();
+        owed.consumer.settle(settled).await.map_err(reading)?;
+        progress(Progress::Events { copied, total });
+    }
+    owed.consumer.flush().await.map_err(reading)?;
+    if copied < total { Err(CopyError::Incomplete { copied, total }) } else { Ok(()) }
+}
+
+/// What a sink is owed, and what it gave up on.
+#[derive(Default)]
+struct Place {
+    /// Owed, and put aside so that others could go on.
+    parked: HashSet<EventId>,
+    /// Owed, in the order of the log.
+    owed: HashSet<EventId>,
+    dead: DeadLetters,
+}
+
+/// Why a sink gave up, and after how many attempts, by event.
+type DeadLetters = HashMap<EventId, (String, u32)>;
+
+/// Makes a sink's place in the new journal what it is in the old one.
+async fn copy_place(
+    source: &dyn Journal,
+    target: &dyn Journal,
+    sink: &SinkName,
+    mut place: Place,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<(), CopyError> {
+    let reading = CopyError::Reading;
+    let mut owed = Owed::to(source, sink).await.map_err(reading)?;
+    for ticket in std::mem::take(&mut owed.parked) {
+        if let Some(entry) = owed.consumer.load(ticket).await.map_err(reading)? {
+            place.parked.insert(entry.record.id);
+        }
+    }
+    while let Some(entries) = owed.next().await.map_err(reading)? {
+        for entry in entries {
+            match entry.ticket {
+                Ticket::Log(_) => place.owed.insert(entry.record.id),
+                // A dead letter that waits to be tried again is owed; so is what is left of a replay.
+                Ticket::Letter(_) | Ticket::Replay { .. } => place.parked.insert(entry.record.id),
+            };
+        }
+    }
+    drop(owed);
+
+    let writing = CopyError::Writing;
+    let mut open = Owed::to(target, sink).await.map_err(writing)?;
+    while let Some(entries) = open.next().await.map_err(writing)? {
+        let outcomes = entries.iter().filter_map(|entry| Some((entry.ticket, place.outcome(entry)?))).collect();
+        open.consumer.settle(outcomes).await.map_err(writing)?;
+    }
+    open.consumer.flush().await.map_err(writing)?;
+    let owed = (place.owed.len() + place.parked.len()) as u64;
+    progress(Progress::Sink { sink: sink.clone(), owed, dead_letters: place.dead.len() as u64 });
+    Ok(())
+}
+
+impl Place {
+    /// What becomes of an event of the new journal; nothing, if it is to be handed out as any other.
+    fn outcome(&self, entry: &Entry) -> Option<Outcome> {
+        let id = &entry.record.id;
+        if self.parked.contains(id) {
+            return Some(Outcome::Parked);
+        }
+        if self.owed.contains(id) {
+            return None;
+        }
+        Some(match self.dead.get(id) {
+            Some((reason, attempts)) => Outcome::Dead { reason: reason.clone(), attempts: *attempts },
+            None => Outcome::Delivered,
+        })
+    }
+}
+
+/// Dead letters outlive their events in the log, and are appended as events again for that.
+async fn copy_letters(source: &dyn Journal, target: &dyn Journal, sink: &SinkName) -> Result<DeadLetters, CopyError> {
+    let reading = CopyError::Reading;
+    let mut dead = DeadLetters::new();
+    let mut after = i64::MIN;
+    loop {
+        let letters = source.dead_letters(Some(sink), after, AT_ONCE).await.map_err(reading)?;
+        let Some(last) = letters.last() else { return Ok(dead) };
+        after = last.id;
+        for letter in letters.into_iter().filter(|letter| !letter.retrying) {
+            let Some((letter, record)) = source.dead_letter(letter.id).await.map_err(reading)? else { continue };
+            dead.insert(record.id, (letter.reason, letter.attempts));
+            target.append(vec![record]).await.map_err(CopyError::Writing)?;
+        }
+    }
+}
+
+/// What a sink is owed, read from the first to the last.
+struct Owed {
+    consumer: Box<dyn Consumer>,
+    parked: Vec<Ticket>,
+    /// Events of the log that are still to come, or more: engines may count what they hand out to nobody.
+    left: u64,
+}
+
+impl Owed {
+    async fn to(journal: &dyn Journal, sink: &SinkName) -> Result<Self, JournalError> {
+        let mut consumer = journal.consumer(sink).await?;
+        let parked: Vec<_> = consumer.parked().await?.into_iter().map(|parked| parked.ticket).collect();
+        let status = journal.sinks().await?.into_iter().find(|status| status.sink == *sink);
+        let left = status.map_or(0, |status| status.lag_events.saturating_sub(status.parked));
+        Ok(Self { consumer, parked, left })
+    }
+
+    /// The next events; none if there are no more.
+    async fn next(&mut self) -> Result<Option<Vec<Entry>>, JournalError> {
+        let mut entries = self.consumer.read(AT_ONCE, BYTES_AT_ONCE).await?;
+        if entries.is_empty() {
+            if self.left == 0 || tokio::time::timeout(NOTHING_MORE, self.consumer.ready()).await.is_err() {
+                return Ok(None);
+            }
+            entries = self.consumer.read(AT_ONCE, BYTES_AT_ONCE).await?;
+        }
+        let of_log = entries.iter().filter(|entry| matches!(entry.ticket, Ticket::Log(_))).count() as u64;
+        self.left = self.left.saturating_sub(of_log);
+        Ok((!entries.is_empty()).then_some(entries))
+    }
+}
+
+async fn forget_mark(journal: &dyn Journal) -> Result<(), JournalError> {
+    journal.configure(Vec::new()).await?;
+    journal.drop_dead_letters(Letters::Sink(mark())).await?;
+    journal.forget_sink(&mark()).await
+}
