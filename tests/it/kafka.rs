@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use hooksink::event::{Arrival, Event, Kind, Record};
 use hooksink::model::Payload;
+use hooksink::names::SourceType;
 use hooksink::sinks::{Blame, Sink, SinkError, Undelivered};
 use rdkafka::types::RDKafkaApiKey::{self, Produce};
 use rdkafka::types::RDKafkaRespErr::{self, *};
 use serde_json::{Value, json};
 
+use crate::echo::{SECRET, echo};
 use crate::programs::skipped;
 use crate::support::mock_kafka::{Message, MockKafka};
 use crate::support::senders::{SOURCE, check, has_all, owed, senders, under_load};
@@ -230,6 +232,28 @@ async fn a_login_that_fails_is_told_without_the_password() {
     for text in [transient(sink.deliver(&[event(1, "ann")]).await), sink.check().await.unwrap_err().to_string()] {
         assert!(text.to_lowercase().contains("authentication"), "{text}");
         assert!(!text.contains("marker"), "{text}");
+    }
+}
+
+#[test]
+fn what_librdkafka_says_is_for_debugging_and_holds_no_password() {
+    let cluster = MockKafka::start(1);
+    cluster.order(|cluster| cluster.broker_down(-1)).unwrap();
+    let login = "topic = \"t\"\nsasl = \"plain\"\nusername = \"marker-user\"\npassword = \"marker-password\"";
+    let sink = block("it", &settings(&cluster, &format!("{SOON}{login}")));
+    let servers = ["info", "debug"].map(|level| {
+        let server = TestServer::start(&format!("{SOURCE}{sink}\n[log]\nlevel = \"{level}\"\n"));
+        let posted = runtime().block_on(server.post(SourceType::Meta, "messenger", SECRET, echo("m-1", "ann")));
+        assert_eq!(posted.status, 200);
+        (level, server)
+    });
+    for (level, server) in servers {
+        eventually("it is found to be down", || server.stderr().contains("the sink is down").then_some(()));
+        let log = server.stderr();
+        assert!(log.contains("Message timed out"), "{log}");
+        assert_eq!(log.contains("librdkafka: "), level == "debug", "{log}");
+        assert!(!log.contains("marker-password"), "{log}");
+        assert!(level == "debug" || !log.contains("marker"), "{log}");
     }
 }
 

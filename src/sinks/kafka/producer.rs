@@ -63,6 +63,14 @@ impl Producer {
             && self.inner.as_ref().is_some_and(|inner| inner.client().fatal_error().is_none())
     }
 
+    /// Stops it, and waits for its threads to end. A process that ends in their midst may crash, since OpenSSL then takes
+    /// apart what they use.
+    pub(super) async fn stop(mut self) {
+        let inner = self.inner.take();
+        // It cannot panic.
+        let _ = tokio::task::spawn_blocking(move || drop(inner)).await;
+    }
+
     /// Sends a message; `Ok` when all replicas in sync have it. It takes no longer than `message.timeout.ms` once there
     /// is room in the queue, which is waited for until `until`.
     pub(super) async fn send(&self, topic: &str, message: Message, until: Instant) -> Result<(), Failure> {

@@ -126,7 +126,9 @@ impl Sink for KafkaSink {
     }
 
     async fn close(&self) -> Result<(), BoxError> {
-        *self.producer.lock().await = None;
+        if let Some(producer) = self.producer.lock().await.take().and_then(Arc::into_inner) {
+            producer.stop().await;
+        }
         Ok(())
     }
 }
