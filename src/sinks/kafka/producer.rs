@@ -222,6 +222,8 @@ pub(super) fn properties(config: &KafkaSinkConfig, password: Option<&Secret>) ->
     properties
         // What a user may change stands first.
         .set("client.id", "hooksink")
+        // A call's messages come all at once; waiting longer for others would hold up each person's next one.
+        .set("linger.ms", "1")
         // As the Java client does, so that streams can be joined by key.
         .set("partitioner", "murmur2_random")
         .set("reconnect.backoff.max.ms", "2000")
