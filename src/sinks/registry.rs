@@ -7,6 +7,7 @@ use super::http::HttpSinkConfig;
 use super::kafka::KafkaSinkConfig;
 use super::log::LogSinkConfig;
 use super::nats::NatsSinkConfig;
+use super::postgres::PostgresSinkConfig;
 use super::redis::RedisSinkConfig;
 use super::{BoxError, Sink};
 use crate::names::SinkName;
@@ -65,4 +66,6 @@ sink_types! {
     Kafka "kafka" KafkaSinkConfig,
     /// A stream of NATS JetStream.
     Nats "nats" NatsSinkConfig,
+    /// Rows of a table of PostgreSQL.
+    Postgres "postgres" PostgresSinkConfig,
 }

@@ -1,7 +1,11 @@
 //! The settings `ca_file`, `client_cert_file` and `client_key_file`: whom a sink trusts over TLS, and what it presents.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroizing;
 
 use super::BoxError;
@@ -65,6 +69,39 @@ impl TlsFiles {
         };
         tokio::task::spawn_blocking(load).await?
     }
+
+    /// What a connection is made with.
+    pub(super) async fn client_config(&self) -> Result<ClientConfig, BoxError> {
+        let pem = self.load().await?;
+        let build = move || {
+            let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+            let builder =
+                builder.with_safe_default_protocol_versions()?.with_root_certificates(roots(pem.ca.as_deref())?);
+            let Some((certificate, key)) = pem.client else { return Ok(builder.with_no_client_auth()) };
+            let chain = CertificateDer::pem_slice_iter(&certificate).collect::<Result<Vec<_>, _>>();
+            let chain = chain.map_err(|error| format!("client_cert_file: {error}"))?;
+            let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| format!("client_key_file: {error}"))?;
+            Ok(builder.with_client_auth_cert(chain, key)?)
+        };
+        tokio::task::spawn_blocking(build).await?
+    }
+}
+
+/// The authorities in this text, or the system's.
+fn roots(ca: Option<&[u8]>) -> Result<RootCertStore, BoxError> {
+    let mut roots = RootCertStore::empty();
+    if let Some(ca) = ca {
+        for certificate in CertificateDer::pem_slice_iter(ca) {
+            roots.add(certificate.map_err(|error| format!("ca_file: {error}"))?)?;
+        }
+    } else {
+        // What cannot be read among many does not keep the others from being trusted.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
+    if roots.is_empty() {
+        return Err("no certificate authority is there to be trusted".into());
+    }
+    Ok(roots)
 }
 
 fn read(key: &str, path: &Path) -> Result<Vec<u8>, BoxError> {

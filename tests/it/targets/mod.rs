@@ -82,4 +82,6 @@ macro_rules! servers {
 servers! {
     nats Nats;
     redis RedisServer;
+    postgres PostgresServer;
+    pgbouncer PgBouncer;
 }
