@@ -422,6 +422,52 @@ fn a_redis_sink_is_checked() {
 }
 
 #[test]
+fn a_postgres_sink_is_checked() {
+    let with = |keys: &str| Given::text(format!("[sinks.s]\ntype = \"postgres\"\nusername = \"u\"\n{keys}"));
+    let form = "write it like \"postgres://host:5432/database\", or \"postgres://%2Frun%2Fpostgresql/database\" for a \
+                socket in that folder";
+    for (keys, message) in [
+        ("url = \"mysql://h/d\"", "url: this must begin with postgres://, not mysql:"),
+        (
+            "url = \"postgres://marker:marker@h/d\"",
+            "url: user and password do not belong in the URL; use username and password",
+        ),
+        ("url = \"postgres://h\"", &format!("url: this names no database; {form}")),
+        ("url = \"postgres:///d\"", &format!("url: this names no host; {form}")),
+        (
+            "url = \"postgres://h/d?sslmode=disable\"",
+            &format!("url: nothing is set by what follows ? or # in a URL; {form}"),
+        ),
+        ("url = [\"postgres://a/d\", \"postgres://b/e\"]", "url: all of the list must name the same database"),
+        ("url = []", "url: the list is empty"),
+        (
+            "url = \"postgres://h/d\"\nsslmode = \"prefer\"",
+            "sslmode: \"prefer\" is not allowed; this must be \"verify-full\" or \"require\" or \"disable\"",
+        ),
+        (
+            "url = \"postgres://h/d\"\nsslmode = \"disable\"\nca_file = \"f\"",
+            "ca_file: this has no meaning without TLS: sslmode is \"disable\", or url a socket",
+        ),
+        (
+            "url = \"postgres://%2Frun/d\"\nsslmode = \"require\"",
+            "sslmode: a socket of this machine has no TLS; leave this out",
+        ),
+        (
+            "url = \"postgres://h/d\"\ntable = \"Events\"",
+            "table: this must be \"table\" or \"schema.table\", of a-z, 0-9 and _, with at most 51 characters each",
+        ),
+    ] {
+        assert_eq!(with(keys).errors(), format!("hooksink.toml: sinks.s.{message}"), "{keys}");
+    }
+    let target = |keys: &str| with(keys).config().sinks.values().next().unwrap().kind.target();
+    assert_eq!(target("url = \"postgresql://[::1]/d\""), "postgres://[::1]:5432/d, table hooksink_events");
+    assert_eq!(
+        target("url = \"postgres://%2Frun%2Fpg:7/d\"\ntable = \"a.b\""),
+        "postgres:///run/pg/.s.PGSQL.7/d, table a.b"
+    );
+}
+
+#[test]
 fn beyond_loopback_the_admin_listener_needs_a_token() {
     let open = "[admin]\nlisten = \"0.0.0.0:9090\"\n";
     assert_eq!(

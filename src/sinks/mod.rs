@@ -4,7 +4,8 @@
 //! (its [`Sink`]), a line in the list of types in `registry.rs`, a line of the exam with what the sink delivers to, a
 //! block in `config/hooksink.toml` and a row in README.md. Begin with the line in the list of types: the compiler and the
 //! tests name the rest. What several sinks need stands in `encoding` (the form of an event), `template` (names made of an
-//! event), `turns` (many events at once, one person's one after the other), `tls` (files of certificates) and `worker` (a thread that may block).
+//! event), `turns` (many events at once, one person's one after the other), `tls` (files of certificates) and `worker` (a
+//! thread that may block).
 //!
 //! A sink of your own implements [`Sink`] and is passed to the application by name:
 //! ```

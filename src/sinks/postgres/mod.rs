@@ -70,7 +70,7 @@ impl PostgresSink {
     /// Inserts all rows, in their order; of what is refused for what it holds, without what that is.
     async fn insert(&self, connection: &Connection, rows: &mut Rows<'_>) -> Result<(), Undelivered> {
         // A stack: the rows to be inserted next are on top.
-        let mut todo = vec![0..rows.len()];
+        let mut todo = Vec::from([0..rows.len()]);
         while let Some(range) = todo.pop() {
             if range.is_empty() {
                 continue;

@@ -130,7 +130,7 @@ impl Parameters<'_> {
 fn data(event: &Event) -> Option<String> {
     match *event.payload {
         Payload::Opaque => None,
-        ref payload => serde_json::to_string(payload).ok(),
+        _ => String::from_utf8(event.data(false)).ok(),
     }
 }
 

@@ -28,7 +28,8 @@ impl Authority {
 
     /// A certificate for a host and its key, in PEM, for servers that read files.
     pub(crate) fn pems(&self, host: &str) -> (String, String) {
-        let params = CertificateParams::new(vec![host.to_owned()]).expect("a name");
+        let mut params = CertificateParams::new(vec![host.to_owned()]).expect("a name");
+        params.distinguished_name.push(DnType::CommonName, host);
         let key = KeyPair::generate().expect("a key");
         (params.signed_by(&key, &self.0).expect("a certificate").pem(), key.serialize_pem())
     }

@@ -111,6 +111,35 @@ impl PostgresServer {
         self.ask(statement)[0].get(0)
     }
 
+    /// What a CloudEvent would be made of, in the order of the rows.
+    fn stored(&self, place: &str) -> Vec<Value> {
+        // It is made with the first event.
+        let is_there: bool = self.value(&format!("select to_regclass('\"{place}\"') is not null"));
+        if !is_there {
+            return Vec::new();
+        }
+        let rows = self.ask(&format!("select id::text, data::text from \"{place}\" order by seq"));
+        let data = |row: &Row| row.get::<_, Option<String>>(1).map(|data| serde_json::from_str::<Value>(&data).expect("JSON"));
+        rows.iter().map(|row| json!({ "id": row.get::<_, String>(0), "data": data(row) })).collect()
+    }
+
+    /// Runs statements.
+    #[track_caller]
+    fn batch(&self, statements: &str) {
+        let ran = self.runtime.block_on(async {
+            let address = format!("host=127.0.0.1 port={} user=postgres dbname=postgres", self.port);
+            let (client, connection) = tokio_postgres::connect(&address, NoTls).await?;
+            tokio::spawn(connection);
+            client.batch_execute(statements).await
+        });
+        ran.unwrap_or_else(|error| panic!("{statements}: {error:?}"));
+    }
+
+    /// Where its sockets, its log and the folder `data` are.
+    fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
@@ -185,14 +214,7 @@ impl Server for PostgresServer {
     fn prepare(&mut self, _place: &str) {}
 
     fn events(&mut self, place: &str) -> Vec<Value> {
-        // It is made with the first event.
-        let is_there: bool = self.value(&format!("select to_regclass('\"{place}\"') is not null"));
-        if !is_there {
-            return Vec::new();
-        }
-        let rows = self.ask(&format!("select id::text, data::text from \"{place}\" order by seq"));
-        let data = |row: &Row| row.get::<_, Option<String>>(1).map(|data| serde_json::from_str::<Value>(&data).expect("JSON"));
-        rows.iter().map(|row| json!({ "id": row.get::<_, String>(0), "data": data(row) })).collect()
+        self.stored(place)
     }
 
     fn kill(&mut self) {
