@@ -14,6 +14,7 @@ mod rows;
 mod settings;
 mod table;
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -70,7 +71,8 @@ impl PostgresSink {
     /// Inserts all rows, in their order; of what is refused for what it holds, without what that is.
     async fn insert(&self, connection: &Connection, rows: &mut Rows<'_>) -> Result<(), Undelivered> {
         // A stack: the rows to be inserted next are on top.
-        let mut todo = Vec::from([0..rows.len()]);
+        let mut todo: Vec<Range<usize>> = Vec::new();
+        todo.push(0..rows.len());
         while let Some(range) = todo.pop() {
             if range.is_empty() {
                 continue;
