@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("expression", &["event", "model"]),
     ("journal", &["event", "filter", "names"]),
     ("settings", &["filter", "secret"]),
-    ("sinks", &["event", "model", "names", "secret", "settings"]),
+    ("sinks", &["event", "json", "model", "names", "secret", "settings"]),
     ("config", &["event", "expression", "filter", "journal", "model", "names", "secret", "settings", "sinks"]),
     ("journal::engine", &["config", "metrics"]),
     ("journal::copy", &["config", "event", "filter", "metrics", "names"]),
