@@ -183,18 +183,6 @@ impl Drop for Running {
     }
 }
 
-/// Waits until a server is there.
-pub(crate) fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) -> Result<(), Failure> {
-    let began = Instant::now();
-    while !is_there() {
-        if began.elapsed() > PATIENCE {
-            return Err(format!("{what} did not start").into());
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Ok(())
-}
-
 /// An address that was free a moment ago.
 pub(crate) fn free_address() -> Result<SocketAddr, Failure> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)

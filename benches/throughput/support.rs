@@ -5,7 +5,25 @@ pub(crate) mod daemon;
 #[cfg(feature = "kafka")]
 #[path = "../../tests/it/support/mock_kafka.rs"]
 pub(crate) mod mock_kafka;
+#[path = "../../tests/it/support/nats_server.rs"]
+pub(crate) mod nats_server;
 
 /// How long to wait for what must happen.
-#[cfg(feature = "kafka")]
 pub(crate) const DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// What of the module of this name servers are started with.
+pub(crate) mod server {
+    use std::time::{Duration, Instant};
+
+    /// Waits for a condition, but not for ever.
+    pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+        let began = Instant::now();
+        loop {
+            if let Some(value) = condition() {
+                return value;
+            }
+            assert!(began.elapsed() < super::DEADLINE, "this takes far too long: {what}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}

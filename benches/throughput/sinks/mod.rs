@@ -64,7 +64,7 @@ impl Kind {
         Ok(match self {
             #[cfg(feature = "kafka")]
             Self::Kafka => boxed(Some(kafka::Cluster::start())),
-            Self::Nats => boxed(nats::Nats::start()?),
+            Self::Nats => boxed(nats::start()),
             Self::Redis => boxed(redis::Redis::start()?),
         })
     }

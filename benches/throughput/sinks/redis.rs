@@ -9,8 +9,8 @@ use tempfile::TempDir;
 use super::{AT_ONCE, BATCH, Line, Rival};
 use crate::Failure;
 use crate::programs::find_or_skip;
-use crate::servers::wait_for;
 use crate::support::daemon::{Daemon, free_port};
+use crate::support::server::eventually;
 
 /// A server of its own.
 pub(super) struct Redis {
@@ -28,7 +28,7 @@ impl Redis {
         command.current_dir(folder.path()).args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
         command.args(["--appendonly", "yes", "--save", ""]).stdout(Stdio::null()).stderr(Stdio::null());
         let daemon = Daemon::start(&mut command);
-        wait_for("redis-server", || TcpStream::connect(("127.0.0.1", port)).is_ok())?;
+        eventually("redis-server listens", || TcpStream::connect(("127.0.0.1", port)).ok());
         Ok(Some(Self { port, _daemon: daemon, _folder: folder }))
     }
 }
