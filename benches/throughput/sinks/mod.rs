@@ -7,6 +7,7 @@
 mod kafka;
 mod lines;
 mod nats;
+mod postgres;
 mod redis;
 
 use std::io::{BufRead, BufReader};
@@ -24,9 +25,9 @@ use crate::summary::Summary;
 use crate::table::{Table, median, spread};
 use crate::{Arguments, Failure};
 
-/// What the sinks do by default: events a call, calls at once.
+/// As much as a sink has under way with its default settings, whose window is 1,000 events: events a call, calls at once.
 const BATCH: usize = 500;
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 2;
 
 /// A kind of sink with a server.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -34,6 +35,7 @@ pub(crate) enum Kind {
     #[cfg(feature = "kafka")]
     Kafka,
     Nats,
+    Postgres,
     Redis,
 }
 
@@ -65,6 +67,7 @@ impl Kind {
             #[cfg(feature = "kafka")]
             Self::Kafka => boxed(Some(kafka::Cluster::start())),
             Self::Nats => boxed(nats::start()),
+            Self::Postgres => boxed(postgres::Postgres::start()?),
             Self::Redis => boxed(redis::Redis::start()?),
         })
     }
@@ -75,6 +78,7 @@ impl Kind {
             #[cfg(feature = "kafka")]
             Self::Kafka => kafka::send(address, place, &lines).await,
             Self::Nats => nats::send(address, place, &lines).await,
+            Self::Postgres => postgres::send(address, place, &lines).await,
             Self::Redis => redis::send(address, place, &lines).await,
         }
     }
@@ -115,11 +119,11 @@ pub(crate) fn run(arguments: &Arguments, summary: &mut Summary) -> Result<(), Fa
         let Some(mut rival) = kind.start()? else { continue };
         let (mut alone, mut through, mut costs) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..arguments.rounds {
-            let place = format!("alone-{round}");
+            let place = format!("alone_{round}");
             rival.prepare(&place)?;
             alone.push(events as f64 / send_alone(*kind, &file, &rival.address(), &place)?);
             // A sink that is new each time, and begins at the start.
-            let place = format!("through-{round}");
+            let place = format!("through_{round}");
             rival.prepare(&place)?;
             let settings = rival.settings(&place);
             let sink = format!("{archive}\n[sinks.{name}-{round}]\ntype = \"{name}\"\nfrom = \"start\"\n{settings}");

@@ -1,0 +1,177 @@
+//! A table of PostgreSQL, with the settings that it has by itself, and inserts of many rows.
+
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
+use tempfile::TempDir;
+use tokio_postgres::NoTls;
+use uuid::Uuid;
+
+use super::{AT_ONCE, BATCH, Line, Rival};
+use crate::Failure;
+use crate::programs::skipped;
+use crate::support::daemon::{Daemon, free_port};
+use crate::support::server::eventually;
+
+/// Where Debian keeps the programs of each version.
+const VERSIONS: &str = "/usr/lib/postgresql";
+
+/// A user without rights: these programs refuse to run as root.
+const NOBODY: u32 = 65534;
+
+/// A server of its own.
+pub(super) struct Postgres {
+    port: u16,
+    _daemon: Daemon,
+    _folder: TempDir,
+}
+
+impl Postgres {
+    pub(super) fn start() -> Result<Option<Self>, Failure> {
+        let versions = std::fs::read_dir(VERSIONS).into_iter().flatten().flatten();
+        let programs = versions.map(|version| version.path().join("bin")).filter(|bin| bin.join("initdb").is_file());
+        let Some(programs) = programs.max() else {
+            skipped("postgres", "PostgreSQL is not installed");
+            return Ok(None);
+        };
+        let folder = tempfile::tempdir()?;
+        if rustix::process::geteuid().is_root() {
+            chown(folder.path(), Some(NOBODY), Some(NOBODY))?;
+        }
+        let mut initdb = as_nobody(&programs, "initdb", folder.path());
+        initdb.args(["--pgdata=data", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]);
+        if !initdb.stdin(Stdio::null()).output()?.status.success() {
+            return Err("initdb failed".into());
+        }
+        let port = free_port();
+        let mut command = as_nobody(&programs, "postgres", folder.path());
+        command.args(["-D", "data", "-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1"]);
+        command.arg("-c").arg(format!("unix_socket_directories={}", folder.path().display()));
+        let daemon = Daemon::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
+        let server = Self { port, _daemon: daemon, _folder: folder };
+        let runtime = tokio::runtime::Runtime::new()?;
+        let connect = || runtime.block_on(tokio_postgres::connect(&server.address(), NoTls)).ok().map(drop);
+        eventually("PostgreSQL answers", connect);
+        Ok(Some(server))
+    }
+}
+
+/// A program of PostgreSQL, which gives up root if it is run by root.
+fn as_nobody(programs: &Path, program: &str, folder: &Path) -> Command {
+    let program: PathBuf = programs.join(program);
+    let mut command = if rustix::process::geteuid().is_root() {
+        let mut command = Command::new("setpriv");
+        let user = NOBODY.to_string();
+        command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "--"]).arg(program);
+        command
+    } else {
+        Command::new(program)
+    };
+    command.current_dir(folder);
+    command
+}
+
+impl Rival for Postgres {
+    fn settings(&self, place: &str) -> String {
+        let url = format!("postgres://127.0.0.1:{}/postgres", self.port);
+        format!("url = \"{url}\"\nsslmode = \"disable\"\nusername = \"postgres\"\ntable = \"{place}\"")
+    }
+
+    fn address(&self) -> String {
+        format!("host=127.0.0.1 port={} user=postgres dbname=postgres", self.port)
+    }
+
+    fn prepare(&mut self, _: &str) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+/// What stands in a line beside what [`Line`] has.
+#[derive(serde::Deserialize)]
+struct Rest<'a> {
+    #[serde(borrow)]
+    data: &'a RawValue,
+    sourcetype: String,
+    receivedtime: DateTime<Utc>,
+}
+
+/// The columns of a batch.
+#[derive(Clone, Default)]
+struct Columns {
+    ids: Vec<Uuid>,
+    sources: Vec<String>,
+    source_types: Vec<String>,
+    kinds: Vec<String>,
+    subjects: Vec<String>,
+    occurred: Vec<DateTime<Utc>>,
+    received: Vec<DateTime<Utc>>,
+    raws: Vec<Vec<u8>>,
+    data: Vec<String>,
+}
+
+impl Columns {
+    fn of(lines: &[Line]) -> Result<Self, Failure> {
+        let mut columns = Self::default();
+        for line in lines {
+            let rest: Rest<'_> = serde_json::from_slice(&line.json)?;
+            columns.ids.push(line.id.parse()?);
+            columns.sources.push(line.source.clone());
+            columns.source_types.push(rest.sourcetype);
+            columns.kinds.push(line.kind.clone());
+            columns.subjects.push(line.subject.clone());
+            columns.occurred.push(line.time.parse()?);
+            columns.received.push(rest.receivedtime);
+            columns.raws.push(rest.data.get().as_bytes().to_vec());
+            columns.data.push(rest.data.get().to_owned());
+        }
+        Ok(columns)
+    }
+}
+
+/// Inserts of arrays, each over one of as many connections as the sink has, into a table as the sink makes it.
+pub(super) async fn send(address: &str, table: &str, lines: &[Line]) -> Result<Duration, Failure> {
+    let batches: Vec<Columns> = lines.chunks(BATCH).map(Columns::of).collect::<Result<_, _>>()?;
+    let mut clients = Vec::new();
+    for _ in 0..AT_ONCE {
+        let (client, connection) = tokio_postgres::connect(address, NoTls).await?;
+        tokio::spawn(connection);
+        clients.push(client);
+    }
+    clients[0]
+        .batch_execute(&format!(
+            "create table \"{table}\" (seq bigint generated always as identity, id uuid primary key, source text not \
+             null, source_type text not null, kind text not null, subject text, occurred_at timestamptz, received_at \
+             timestamptz not null, raw bytea not null, data jsonb); create index on \"{table}\" using brin (received_at)"
+        ))
+        .await?;
+    let began = Instant::now();
+    let mut calls = tokio::task::JoinSet::new();
+    let share = batches.len().div_ceil(AT_ONCE).max(1);
+    for (client, share) in clients.into_iter().zip(batches.chunks(share)) {
+        let (batches, table) = (share.to_vec(), table.to_owned());
+        calls.spawn(async move {
+            let insert = client
+                .prepare(&format!(
+                    "insert into \"{table}\" (id, source, source_type, kind, subject, occurred_at, received_at, raw, \
+                     data) select a, b, c, d, e, f, g, h, i::jsonb from unnest($1::uuid[], $2::text[], $3::text[], \
+                     $4::text[], $5::text[], $6::timestamptz[], $7::timestamptz[], $8::bytea[], $9::text[]) as row(a, \
+                     b, c, d, e, f, g, h, i) on conflict (id) do nothing"
+                ))
+                .await?;
+            for Columns { ids, sources, source_types, kinds, subjects, occurred, received, raws, data } in &batches {
+                let columns: [&(dyn tokio_postgres::types::ToSql + Sync); 9] =
+                    [ids, sources, source_types, kinds, subjects, occurred, received, raws, data];
+                client.execute(&insert, &columns).await?;
+            }
+            Ok::<(), tokio_postgres::Error>(())
+        });
+    }
+    while let Some(ended) = calls.join_next().await {
+        ended??;
+    }
+    Ok(began.elapsed())
+}
