@@ -110,7 +110,9 @@ async fn by_server(client: &AdminClient, file: &Path) -> Result<(), CallError> {
 
 /// Opens the journal, which fails where a server has it.
 async fn by_itself(config: JournalConfig, file: PathBuf) -> Outcome {
-    let Engine::Sqlite(config) = config.engine;
+    let Engine::Sqlite(config) = config.engine else {
+        return Err(Failure::unavailable("a journal on JetStream is copied by the NATS tools: nats stream backup"));
+    };
     let copied = tokio::task::spawn_blocking(move || backup_offline(&config, &file, Box::new(progress))).await;
     let copied = copied.map_err(|error| Failure::internal(error.to_string()))?;
     let path = copied.map_err(|error| Failure::unavailable(error.to_string()))?;

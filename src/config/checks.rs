@@ -29,8 +29,9 @@ pub(super) fn check(config: &Config, reader: &Reader<'_>) {
     }
     // Components, so that "data/./a" and "data/a" are one file.
     let mut files = BTreeMap::new();
-    let Engine::Sqlite(journal) = &config.journal.engine;
-    files.insert(journal.path.components().collect::<PathBuf>(), "journal.path".to_owned());
+    if let Engine::Sqlite(journal) = &config.journal.engine {
+        files.insert(journal.path.components().collect::<PathBuf>(), "journal.path".to_owned());
+    }
     for (name, sink) in &config.sinks {
         if let SinkKind::File(file) = &sink.kind {
             let key = format!("sinks.{name}.path");

@@ -16,7 +16,7 @@ mod sources;
 use std::collections::BTreeMap;
 
 pub use admin::AdminConfig;
-pub use journal::{Engine, JournalConfig, SqliteConfig};
+pub use journal::{Engine, JetstreamConfig, JournalConfig, NatsSync, SqliteConfig};
 pub use log::{LogConfig, LogFormat};
 pub use reload::{Loaded, Reloaded};
 pub use server::{ClientAddressHeader, ServerConfig};
@@ -94,6 +94,8 @@ fn read(reader: &Reader<'_>, table: &Value) -> Option<Config> {
     let sources = sources::read(&mut root);
     let sinks = sinks::read(&mut root);
     root.finish();
+    let largest_body = sources.values().map(SourceConfig::max_body).max().unwrap_or_default();
+    let journal = journal.map(|journal| JournalConfig { largest_body, ..journal });
     Some(Config { server: server?, admin: admin?, journal: journal?, log: log?, sources, sinks })
 }
 

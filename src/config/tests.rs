@@ -564,7 +564,7 @@ fn operators_need_no_secrets_of_sources() {
     assert!(given.load().is_err());
     let (admin, journal) = load_operator(&given.inputs()).unwrap();
     assert_eq!(admin.listen.port(), 1);
-    let Engine::Sqlite(file) = journal.engine;
+    let Engine::Sqlite(file) = journal.engine else { panic!("the default is another") };
     assert_eq!(file.path, Path::new("data/journal.db"));
 }
 
@@ -662,12 +662,38 @@ fn every_setting_is_documented() {
         documented.insert(format!("sources type = \"webex-connect\": {key}"));
     }
     documented.insert("sources type = \"meta\": auth".into());
+    // What both engines of the journal are told stands where the embedded one is described; and other ways to log in.
+    let jetstream = "journal engine = \"jetstream\": ";
+    for key in ["retention", "dead_letter_retention", "max_size", "queue", "username", "password", "token", "nkey"] {
+        documented.insert(format!("{jetstream}{key}"));
+    }
     assert_eq!(asked, documented);
 
     let sections = DEFAULTS.parse::<toml::Table>().unwrap();
     for key in asked_by(&block(&all)).iter().filter(|key| key.matches('.').count() == 1) {
         let (section, setting) = key.split_once('.').unwrap();
         let set = sections.get(section).and_then(|section| section.get(setting)).is_some();
-        assert!(set || key == "admin.token", "{key} is not in config/hooksink.toml");
+        let in_block = documented.contains(&format!("{jetstream}{setting}"));
+        assert!(set || in_block || key == "admin.token", "{key} is not in config/hooksink.toml");
     }
+}
+
+/// The settings of the other engine are errors that say so; those that stand there by default are none.
+#[test]
+fn each_engine_of_the_journal_has_settings_of_its_own() {
+    let errors = Given::text("[journal]\nengine = \"jetstream\"\npath = \"x.db\"\n").errors();
+    let expected = [
+        "hooksink.toml: journal.path: this is a setting of engine = \"sqlite\"",
+        "hooksink.toml: journal.servers: this must be set",
+    ];
+    assert_eq!(errors, expected.join("\n"));
+    let errors = Given::text("[journal]\nreplicas = 3\n").errors();
+    assert_eq!(errors, "hooksink.toml: journal.replicas: this is a setting of engine = \"jetstream\"");
+    let servers = "[journal]\nengine = \"jetstream\"\nservers = [\"nats://me:secret@host\"]\n";
+    let expected = "hooksink.toml: journal.servers: item 1: who this is stands in username and password, credentials, token or nkey";
+    assert_eq!(Given::text(servers).errors(), expected);
+    let config = Given::text("[journal]\nengine = \"jetstream\"\nservers = [\"nats://host:4222\"]\n").config();
+    let Engine::Jetstream(own) = config.journal.engine else { panic!("it was chosen") };
+    assert_eq!((own.replicas, own.partitions, own.nats_sync), (3, 12, NatsSync::Interval));
+    assert_eq!(config.journal.largest_body, 0);
 }

@@ -55,20 +55,25 @@ impl Dispatcher {
     /// Runs until `stop`; then makes no new calls, waits for those under way (bound it from outside by dropping the
     /// future) and makes what was settled durable. Does not close the sink: [`super::supervise`] does.
     pub async fn run(&self, stop: &CancellationToken) -> Result<(), DispatchError> {
-        let mut consumer = self.journal.consumer(&self.sink).await?;
-        let mut lanes = Lanes::new(self.bounds());
-        lanes.restore(consumer.parked().await?);
-        let mut run = Run {
-            of: self,
-            consumer,
-            lanes,
-            calls: JoinSet::new(),
-            limits: self.limits(),
-            called: None,
-            told_full: false,
-        };
-        run.until(stop).await?;
-        run.finish().await
+        while !stop.is_cancelled() {
+            let mut consumer = self.journal.consumer(&self.sink).await?;
+            let mut lanes = Lanes::new(self.bounds());
+            lanes.restore(consumer.parked().await?);
+            let moved = consumer.moved();
+            let mut run = Run {
+                of: self,
+                consumer,
+                lanes,
+                calls: JoinSet::new(),
+                limits: self.limits(),
+                called: None,
+                told_full: false,
+            };
+            run.until(stop, &moved).await?;
+            // Where others are to have some of the events, it goes on with the rest.
+            run.finish().await?;
+        }
+        Ok(())
     }
 
     fn bounds(&self) -> Bounds {
@@ -110,10 +115,10 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn until(&mut self, stop: &CancellationToken) -> Result<(), DispatchError> {
+    async fn until(&mut self, stop: &CancellationToken, moved: &CancellationToken) -> Result<(), DispatchError> {
         // Whether the journal may have something that was not read.
         let mut more = true;
-        while !stop.is_cancelled() {
+        while !stop.is_cancelled() && !moved.is_cancelled() {
             if more && let Some((events, bytes)) = self.lanes.room() {
                 let entries = self.consumer.read(events, bytes).await?;
                 more = !entries.is_empty();
@@ -141,6 +146,7 @@ impl Run<'_> {
             }
             tokio::select! {
                 () = stop.cancelled() => break,
+                () = moved.cancelled() => break,
                 Some(ended) = self.calls.join_next() => self.ended(ended?).await?,
                 () = self.consumer.ready(), if !more && room => more = true,
                 () = sleep_until(wake), if wake.is_some() => {}

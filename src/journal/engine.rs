@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Journal, sqlite};
+use super::{Journal, jetstream, sqlite};
 use crate::config::{Engine, JournalConfig};
 use crate::metrics::Metrics;
 
@@ -12,6 +12,9 @@ pub enum OpenError {
     /// The embedded one.
     #[error(transparent)]
     Sqlite(#[from] sqlite::OpenError),
+    /// The distributed one.
+    #[error(transparent)]
+    Jetstream(#[from] jetstream::OpenError),
     /// Opening was given up half-way, which only the end of the runtime can cause.
     #[error("opening the journal stopped half-way")]
     Stopped,
@@ -30,5 +33,6 @@ pub async fn open(config: &JournalConfig, metrics: Arc<Metrics>) -> Result<Arc<d
             let journal = tokio::task::spawn_blocking(open).await.map_err(|_| OpenError::Stopped)??;
             Ok(Arc::new(journal))
         }
+        Engine::Jetstream(own) => Ok(Arc::new(jetstream::JetstreamJournal::open(config, own, metrics).await?)),
     }
 }

@@ -3,6 +3,8 @@
 
 pub mod copy;
 mod engine;
+mod front;
+pub mod jetstream;
 pub mod sqlite;
 
 use std::path::{Path, PathBuf};
@@ -12,8 +14,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 pub use self::engine::{OpenError, open};
+
 use crate::event::{EventId, Lane, Record};
 use crate::filter::{Filter, Pattern};
 use crate::names::SinkName;
@@ -147,6 +151,12 @@ pub trait Consumer: Send {
 
     /// Makes everything settled durable: called when a sink stops.
     async fn flush(&mut self) -> Result<(), JournalError>;
+
+    /// Cancelled when another process is to hand out some of what this consumer does: calls under way may end, then
+    /// everything is to be made durable and a new consumer asked for. Never, where one process has the journal.
+    fn moved(&self) -> CancellationToken {
+        CancellationToken::new()
+    }
 }
 
 /// How far a sink is.

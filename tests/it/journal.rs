@@ -1,4 +1,5 @@
-//! The journal through its traits and real files: what is stored, handed out, kept, and let go.
+//! The journal through its traits and real files and servers: what is stored, handed out, kept, and let go. A test that
+//! takes its ground from `grounds::each` says what holds of both engines; where they differ, it says how.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -20,6 +21,8 @@ use hooksink::names::{SinkName, SourceType};
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use crate::grounds;
+
 pub(crate) fn config(folder: &Path) -> JournalConfig {
     JournalConfig {
         engine: Engine::Sqlite(SqliteConfig {
@@ -33,18 +36,19 @@ pub(crate) fn config(folder: &Path) -> JournalConfig {
         dead_letter_retention: Duration::from_secs(30 * 24 * 3600),
         max_size: 1 << 30,
         queue: 1024,
+        largest_body: 1 << 20,
     }
 }
 
 /// The settings of the embedded journal.
 pub(crate) fn file(config: &JournalConfig) -> &SqliteConfig {
-    let Engine::Sqlite(file) = &config.engine;
+    let Engine::Sqlite(file) = &config.engine else { panic!("this is for the embedded journal") };
     file
 }
 
 /// The same with other settings of the embedded journal.
 pub(crate) fn with_file(config: JournalConfig, change: impl FnOnce(&mut SqliteConfig)) -> JournalConfig {
-    let Engine::Sqlite(mut file) = config.engine;
+    let Engine::Sqlite(mut file) = config.engine else { panic!("this is for the embedded journal") };
     change(&mut file);
     JournalConfig { engine: Engine::Sqlite(file), ..config }
 }
@@ -92,11 +96,23 @@ pub(crate) fn spec(name: &str) -> ConsumerSpec {
 }
 
 /// The journal with one sink, `crm`, that begins at the start.
-async fn open_with_crm(config: &JournalConfig) -> (SqliteJournal, Box<dyn Consumer>) {
-    let journal = open(config);
+async fn open_with_crm(config: &JournalConfig) -> (Arc<dyn Journal>, Box<dyn Consumer>) {
+    let journal = grounds::open(config).await;
     journal.configure(vec![spec("crm")]).await.unwrap();
     let consumer = journal.consumer(&sink("crm")).await.unwrap();
     (journal, consumer)
+}
+
+/// Stores records in this order, which the distributed journal keeps of each person's alone.
+async fn store(journal: &Arc<dyn Journal>, records: impl IntoIterator<Item = Record>) {
+    for record in records {
+        assert_eq!(journal.append(vec![record]).await.unwrap(), [Appended::Stored]);
+    }
+}
+
+/// Nothing is there to be read; of the distributed journal: has come by now.
+async fn nothing(consumer: &mut Box<dyn Consumer>) {
+    assert!(consumer.read(10, usize::MAX).await.unwrap().is_empty());
 }
 
 /// Reads until so many came.
@@ -131,40 +147,42 @@ fn same(a: &Record, b: &Record) {
 
 #[tokio::test]
 async fn what_was_stored_is_there_after_reopening_field_by_field() {
-    let folder = TempDir::new().unwrap();
-    let config = config(folder.path());
-    let records: Vec<Record> = (0..10).map(record).collect();
-    let key = {
-        let journal = open(&config);
-        assert_eq!(journal.append(records.clone()).await.unwrap(), vec![Appended::Stored; 10]);
-        journal.close().await;
-        journal.key()
-    };
-    let (journal, mut consumer) = open_with_crm(&config).await;
-    assert_eq!(journal.key(), key);
-    assert_ne!(key, [0; 32]);
-    let entries = read(&mut consumer, 10).await;
-    for (entry, record) in entries.iter().zip(&records) {
-        same(&entry.record, record);
+    for ground in grounds::each("journal::what_was_stored_is_there_after_reopening_field_by_field") {
+        let config = ground.config();
+        let records: Vec<Record> = (0..10).map(record).collect();
+        let key = {
+            let journal = grounds::open(&config).await;
+            assert_eq!(journal.append(records.clone()).await.unwrap(), vec![Appended::Stored; 10]);
+            journal.close().await;
+            journal.key()
+        };
+        let (journal, mut consumer) = open_with_crm(&config).await;
+        assert_eq!(journal.key(), key);
+        assert_ne!(key, [0; 32]);
+        let entries = read(&mut consumer, 10).await;
+        for (entry, record) in entries.iter().zip(&records) {
+            same(&entry.record, record);
+        }
     }
 }
 
 #[tokio::test]
 async fn copies_are_stored_once_also_when_they_come_at_the_same_moment() {
-    let folder = TempDir::new().unwrap();
-    let (journal, mut consumer) = open_with_crm(&config(folder.path())).await;
-    let journal = Arc::new(journal);
-    let mut copies = tokio::task::JoinSet::new();
-    for n in (0..50).flat_map(|n| [n; 4]) {
-        let journal = Arc::clone(&journal);
-        copies.spawn(async move { journal.append(vec![record(n), record(n)]).await.unwrap() });
+    for ground in grounds::each("journal::copies_are_stored_once_also_when_they_come_at_the_same_moment") {
+        let (journal, mut consumer) = open_with_crm(&ground.config()).await;
+        let journal = Arc::new(journal);
+        let mut copies = tokio::task::JoinSet::new();
+        for n in (0..50).flat_map(|n| [n; 4]) {
+            let journal = Arc::clone(&journal);
+            copies.spawn(async move { journal.append(vec![record(n), record(n)]).await.unwrap() });
+        }
+        let answers: Vec<Appended> = copies.join_all().await.concat();
+        assert_eq!(answers.iter().filter(|answer| **answer == Appended::Stored).count(), 50);
+        let mut found = numbers(&read(&mut consumer, 50).await);
+        found.sort_unstable();
+        assert_eq!(found, (0..50).collect::<Vec<_>>());
+        nothing(&mut consumer).await;
     }
-    let answers: Vec<Appended> = copies.join_all().await.concat();
-    assert_eq!(answers.iter().filter(|answer| **answer == Appended::Stored).count(), 50);
-    let mut found = numbers(&read(&mut consumer, 50).await);
-    found.sort_unstable();
-    assert_eq!(found, (0..50).collect::<Vec<_>>());
-    assert!(consumer.read(10, usize::MAX).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -208,83 +226,98 @@ async fn copies_are_found_wherever_their_ids_stand() {
     assert_eq!(number("SELECT count(*) FROM segments WHERE filter IS NOT NULL AND n < 3"), 2);
 }
 
+/// Each part of a distributed log has a place of its own, so that less comes again; here it has one part.
 #[tokio::test]
 async fn the_place_of_a_sink_survives_and_stops_before_what_has_no_outcome() {
-    let folder = TempDir::new().unwrap();
-    let config = config(folder.path());
-    {
-        let (journal, mut consumer) = open_with_crm(&config).await;
-        journal.append((0..10).map(record).collect()).await.unwrap();
-        let entries = read(&mut consumer, 10).await;
-        let mut outcomes = delivered(&entries);
-        outcomes.remove(6);
-        consumer.settle(outcomes).await.unwrap();
-        consumer.flush().await.unwrap();
-        assert_eq!(journal.sinks().await.unwrap()[0].cursor, 6);
-        journal.close().await;
+    for ground in grounds::each("journal::the_place_of_a_sink_survives_and_stops_before_what_has_no_outcome") {
+        let config = grounds::in_one_part(ground.config());
+        {
+            let (journal, mut consumer) = open_with_crm(&config).await;
+            store(&journal, (0..10).map(record)).await;
+            let entries = read(&mut consumer, 10).await;
+            let mut outcomes = delivered(&entries);
+            outcomes.remove(6);
+            consumer.settle(outcomes).await.unwrap();
+            consumer.flush().await.unwrap();
+            assert_eq!(journal.sinks().await.unwrap()[0].cursor, 6);
+            journal.close().await;
+        }
+        let (_journal, mut consumer) = open_with_crm(&config).await;
+        assert_eq!(numbers(&read(&mut consumer, 4).await), [6, 7, 8, 9]);
     }
-    let (_journal, mut consumer) = open_with_crm(&config).await;
-    assert_eq!(numbers(&read(&mut consumer, 4).await), [6, 7, 8, 9]);
 }
 
 #[tokio::test]
 async fn a_sink_gets_what_it_wants_and_passes_over_the_rest() {
-    let folder = TempDir::new().unwrap();
-    let journal = open(&config(folder.path()));
-    let wants = Filter { sources: vec![Pattern::new("mess*")], kinds: vec![Pattern::new("meta.*")] };
-    journal.configure(vec![ConsumerSpec { wants, ..spec("crm") }]).await.unwrap();
-    let mut consumer = journal.consumer(&sink("crm")).await.unwrap();
-    journal.append((0..20).map(record).collect()).await.unwrap();
-    let entries = read(&mut consumer, 10).await;
-    assert_eq!(numbers(&entries), (0..20).step_by(2).collect::<Vec<_>>());
-    consumer.settle(delivered(&entries)).await.unwrap();
-    assert!(consumer.read(10, usize::MAX).await.unwrap().is_empty());
-    assert_eq!(journal.sinks().await.unwrap()[0].lag_events, 0);
+    for ground in grounds::each("journal::a_sink_gets_what_it_wants_and_passes_over_the_rest") {
+        let journal = grounds::open(&ground.config()).await;
+        let wants = Filter { sources: vec![Pattern::new("mess*")], kinds: vec![Pattern::new("meta.*")] };
+        journal.configure(vec![ConsumerSpec { wants, ..spec("crm") }]).await.unwrap();
+        let mut consumer = journal.consumer(&sink("crm")).await.unwrap();
+        store(&journal, (0..20).map(record)).await;
+        let entries = read(&mut consumer, 10).await;
+        assert_eq!(numbers(&entries), (0..20).step_by(2).collect::<Vec<_>>());
+        consumer.settle(delivered(&entries)).await.unwrap();
+        nothing(&mut consumer).await;
+        assert_eq!(journal.sinks().await.unwrap()[0].lag_events, 0);
+    }
 }
 
 #[tokio::test]
 async fn a_page_keeps_to_its_limits_but_for_the_first_event() {
-    let folder = TempDir::new().unwrap();
-    let (journal, mut consumer) = open_with_crm(&config(folder.path())).await;
-    journal.append((0..10).map(record).collect()).await.unwrap();
-    let one = record(0).raw.len();
-    assert_eq!(consumer.read(3, usize::MAX).await.unwrap().len(), 3);
-    assert_eq!(consumer.read(10, 1).await.unwrap().len(), 1);
-    assert_eq!(consumer.read(10, 2 * one).await.unwrap().len(), 2);
-    assert_eq!(consumer.read(10, usize::MAX).await.unwrap().len(), 4);
+    for ground in grounds::each("journal::a_page_keeps_to_its_limits_but_for_the_first_event") {
+        let (journal, mut consumer) = open_with_crm(&ground.config()).await;
+        store(&journal, (0..10).map(record)).await;
+        let one = record(0).raw.len();
+        let mut left = 10;
+        for (events, bytes, most) in [(3, usize::MAX, 3), (10, 1, 1), (10, 2 * one, 2), (10, usize::MAX, 4)] {
+            let page = async {
+                consumer.ready().await;
+                consumer.read(events, bytes).await.unwrap().len()
+            };
+            let page = tokio::time::timeout(Duration::from_secs(60), page).await.expect("there is more");
+            // What is read from servers comes by and by: a page may have less, and never more.
+            let few = ground.is_distributed() && (1..most).contains(&page);
+            assert!(few || page == most, "{page} instead of {most}");
+            left -= page;
+        }
+        assert_eq!(read(&mut consumer, left).await.len(), left);
+    }
 }
 
+/// Each part of a distributed log has a place of its own, so that less comes again; here it has one part.
 #[tokio::test]
 async fn what_is_parked_stays_owed_and_is_told_after_reopening() {
-    let folder = TempDir::new().unwrap();
-    let config = config(folder.path());
-    {
+    for ground in grounds::each("journal::what_is_parked_stays_owed_and_is_told_after_reopening") {
+        let config = grounds::in_one_part(ground.config());
+        {
+            let (journal, mut consumer) = open_with_crm(&config).await;
+            store(&journal, (0..10).map(record)).await;
+            let entries = read(&mut consumer, 10).await;
+            let mut outcomes = delivered(&entries);
+            outcomes[3].1 = Outcome::Parked;
+            outcomes[5].1 = Outcome::Parked;
+            outcomes.remove(1);
+            consumer.settle(outcomes).await.unwrap();
+            journal.close().await;
+        }
         let (journal, mut consumer) = open_with_crm(&config).await;
-        journal.append((0..10).map(record).collect()).await.unwrap();
-        let entries = read(&mut consumer, 10).await;
-        let mut outcomes = delivered(&entries);
-        outcomes[3].1 = Outcome::Parked;
-        outcomes[5].1 = Outcome::Parked;
-        outcomes.remove(1);
-        consumer.settle(outcomes).await.unwrap();
-        journal.close().await;
+        let parked = consumer.parked().await.unwrap();
+        let lanes: Vec<_> = parked.iter().map(|parked| parked.lane.clone()).collect();
+        assert_eq!(lanes, [record(3).lane(), record(5).lane()]);
+        let first = consumer.load(parked[0].ticket).await.unwrap().unwrap();
+        assert_eq!(numbers(std::slice::from_ref(&first)), [3]);
+        // The cursor could not pass event 1: what follows comes again, but for what is parked.
+        assert_eq!(numbers(&read(&mut consumer, 7).await), [1, 2, 4, 6, 7, 8, 9]);
+        consumer.settle(vec![(first.ticket, Outcome::Delivered)]).await.unwrap();
+        assert_eq!(journal.sinks().await.unwrap()[0].parked, 1);
     }
-    let (journal, mut consumer) = open_with_crm(&config).await;
-    let parked = consumer.parked().await.unwrap();
-    let lanes: Vec<_> = parked.iter().map(|parked| parked.lane.clone()).collect();
-    assert_eq!(lanes, [record(3).lane(), record(5).lane()]);
-    let first = consumer.load(parked[0].ticket).await.unwrap().unwrap();
-    assert_eq!(numbers(std::slice::from_ref(&first)), [3]);
-    // The cursor could not pass event 1: what follows comes again, but for what is parked.
-    assert_eq!(numbers(&read(&mut consumer, 7).await), [1, 2, 4, 6, 7, 8, 9]);
-    consumer.settle(vec![(first.ticket, Outcome::Delivered)]).await.unwrap();
-    assert_eq!(journal.sinks().await.unwrap()[0].parked, 1);
 }
 
 /// The journal with ten events of which the sink gave up on two.
-async fn open_with_two_letters(config: &JournalConfig) -> (SqliteJournal, Box<dyn Consumer>) {
+async fn open_with_two_letters(config: &JournalConfig) -> (Arc<dyn Journal>, Box<dyn Consumer>) {
     let (journal, mut consumer) = open_with_crm(config).await;
-    journal.append((0..10).map(record).collect()).await.unwrap();
+    store(&journal, (0..10).map(record)).await;
     let entries = read(&mut consumer, 10).await;
     let mut outcomes = delivered(&entries);
     for at in [2, 4] {
@@ -296,137 +329,168 @@ async fn open_with_two_letters(config: &JournalConfig) -> (SqliteJournal, Box<dy
 
 #[tokio::test]
 async fn dead_letters_are_listed_and_keep_their_event() {
-    let folder = TempDir::new().unwrap();
-    let config = config(folder.path());
-    let (journal, _consumer) = open_with_two_letters(&config).await;
-    let letters = journal.dead_letters(Some(&sink("crm")), 0, 10).await.unwrap();
-    assert_eq!(letters.iter().map(|letter| letter.event_id).collect::<Vec<_>>(), [record(2).id, record(4).id]);
-    assert_eq!((letters[0].attempts, letters[0].reason.as_str(), letters[0].retrying), (5, "422", false));
-    assert_eq!(letters[0].bytes, record(2).raw.len() as u64);
-    assert_eq!(journal.dead_letters(None, letters[0].id, 10).await.unwrap().len(), 1);
-    assert!(journal.dead_letters(Some(&sink("other")), 0, 10).await.unwrap().is_empty());
-    let (_, event) = journal.dead_letter(letters[1].id).await.unwrap().unwrap();
-    same(&event, &Record { received_at: event.received_at, ..record(4) });
-    let status = &journal.sinks().await.unwrap()[0];
-    assert_eq!((status.dead_letters, status.lag_events, status.oldest_unsent), (2, 0, None));
+    for ground in grounds::each("journal::dead_letters_are_listed_and_keep_their_event") {
+        let config = ground.config();
+        let (journal, _consumer) = open_with_two_letters(&config).await;
+        let letters = journal.dead_letters(Some(&sink("crm")), 0, 10).await.unwrap();
+        assert_eq!(letters.iter().map(|letter| letter.event_id).collect::<Vec<_>>(), [record(2).id, record(4).id]);
+        assert_eq!((letters[0].attempts, letters[0].reason.as_str(), letters[0].retrying), (5, "422", false));
+        assert_eq!(letters[0].bytes, record(2).raw.len() as u64);
+        assert_eq!(journal.dead_letters(None, letters[0].id, 10).await.unwrap().len(), 1);
+        assert!(journal.dead_letters(Some(&sink("other")), 0, 10).await.unwrap().is_empty());
+        let (_, event) = journal.dead_letter(letters[1].id).await.unwrap().unwrap();
+        same(&event, &Record { received_at: event.received_at, ..record(4) });
+        let status = &journal.sinks().await.unwrap()[0];
+        assert_eq!((status.dead_letters, status.lag_events, status.oldest_unsent), (2, 0, None));
+    }
 }
 
 #[tokio::test]
 async fn a_dead_letter_is_tried_again_until_it_is_delivered() {
-    let folder = TempDir::new().unwrap();
-    let config = config(folder.path());
-    let (journal, mut consumer) = open_with_two_letters(&config).await;
-    let letters = journal.dead_letters(None, 0, 10).await.unwrap();
-    let ids: Vec<i64> = letters.iter().map(|letter| letter.id).collect();
-    assert!(consumer.read(10, usize::MAX).await.unwrap().is_empty());
-    assert_eq!(journal.retry_dead_letters(Letters::Ids(ids.clone())).await.unwrap(), 2);
-    let entries = read(&mut consumer, 2).await;
-    assert_eq!(numbers(&entries), [2, 4]);
-    assert_eq!(entries[0].ticket, Ticket::Letter(ids[0]));
-    let again = Outcome::Dead { reason: "still".to_owned(), attempts: 3 };
-    consumer.settle(vec![(entries[0].ticket, Outcome::Delivered), (entries[1].ticket, again)]).await.unwrap();
-    let left = journal.dead_letters(None, 0, 10).await.unwrap();
-    assert_eq!(left.iter().map(|letter| letter.id).collect::<Vec<_>>(), [ids[1]]);
-    assert_eq!((left[0].reason.as_str(), left[0].retrying), ("still", false));
-    // One that is asked for and not settled is handed out by the next process.
-    assert_eq!(journal.retry_dead_letters(Letters::Sink(sink("crm"))).await.unwrap(), 1);
-    journal.close().await;
-    drop((journal, consumer));
-    let (_journal, mut consumer) = open_with_crm(&config).await;
-    assert_eq!(numbers(&read(&mut consumer, 1).await), [4]);
+    for ground in grounds::each("journal::a_dead_letter_is_tried_again_until_it_is_delivered") {
+        let config = ground.config();
+        let (journal, mut consumer) = open_with_two_letters(&config).await;
+        let letters = journal.dead_letters(None, 0, 10).await.unwrap();
+        let ids: Vec<i64> = letters.iter().map(|letter| letter.id).collect();
+        nothing(&mut consumer).await;
+        assert_eq!(journal.retry_dead_letters(Letters::Ids(ids.clone())).await.unwrap(), 2);
+        let entries = read(&mut consumer, 2).await;
+        assert_eq!(numbers(&entries), [2, 4]);
+        assert_eq!(entries[0].ticket, Ticket::Letter(ids[0]));
+        let again = Outcome::Dead { reason: "still".to_owned(), attempts: 3 };
+        consumer.settle(vec![(entries[0].ticket, Outcome::Delivered), (entries[1].ticket, again)]).await.unwrap();
+        let left = journal.dead_letters(None, 0, 10).await.unwrap();
+        assert_eq!(left.iter().map(|letter| letter.id).collect::<Vec<_>>(), [ids[1]]);
+        assert_eq!((left[0].reason.as_str(), left[0].retrying), ("still", false));
+        // One that is asked for and not settled is handed out by the next process.
+        assert_eq!(journal.retry_dead_letters(Letters::Sink(sink("crm"))).await.unwrap(), 1);
+        journal.close().await;
+        drop((journal, consumer));
+        let (_journal, mut consumer) = open_with_crm(&config).await;
+        assert_eq!(numbers(&read(&mut consumer, 1).await), [4]);
+    }
 }
 
 #[tokio::test]
 async fn dropped_letters_are_gone() {
-    let folder = TempDir::new().unwrap();
-    let (journal, _consumer) = open_with_two_letters(&config(folder.path())).await;
-    assert_eq!(journal.drop_dead_letters(Letters::Sink(sink("other"))).await.unwrap(), 0);
-    assert_eq!(journal.drop_dead_letters(Letters::Sink(sink("crm"))).await.unwrap(), 2);
-    assert!(journal.dead_letters(None, 0, 10).await.unwrap().is_empty());
+    for ground in grounds::each("journal::dropped_letters_are_gone") {
+        let (journal, _consumer) = open_with_two_letters(&ground.config()).await;
+        assert_eq!(journal.drop_dead_letters(Letters::Sink(sink("other"))).await.unwrap(), 0);
+        assert_eq!(journal.drop_dead_letters(Letters::Sink(sink("crm"))).await.unwrap(), 2);
+        assert!(journal.dead_letters(None, 0, 10).await.unwrap().is_empty());
+    }
 }
 
 #[tokio::test]
 async fn a_replay_hands_out_what_is_stored_once_more() {
-    let folder = TempDir::new().unwrap();
-    let config = config(folder.path());
-    let (journal, mut consumer) = open_with_crm(&config).await;
-    let begin = Utc::now() - chrono::TimeDelta::hours(1);
-    let early = Record { received_at: begin - chrono::TimeDelta::hours(1), ..record(100) };
-    journal.append(vec![early]).await.unwrap();
-    journal.append((0..10).map(record).collect()).await.unwrap();
-    let entries = read(&mut consumer, 11).await;
-    consumer.settle(delivered(&entries)).await.unwrap();
-    let request = ReplayRequest { sink: sink("crm"), from: begin, to: None, kinds: vec![Pattern::new("meta.*")] };
-    let progress = journal.start_replay(request.clone()).await.unwrap();
-    assert_eq!((progress.done, progress.total, progress.finished), (0, 11, false));
-    let entries = read(&mut consumer, 5).await;
-    assert_eq!(numbers(&entries), [0, 2, 4, 6, 8]);
-    // The first is delivered, the second parked; a new process knows of both.
-    consumer.settle(vec![(entries[0].ticket, Outcome::Delivered), (entries[1].ticket, Outcome::Parked)]).await.unwrap();
-    journal.close().await;
-    drop((journal, consumer));
-    let (journal, mut consumer) = open_with_crm(&config).await;
-    let parked = consumer.parked().await.unwrap();
-    assert_eq!(parked.len(), 1);
-    let rest = read(&mut consumer, 3).await;
-    assert_eq!(numbers(&rest), [4, 6, 8]);
-    let mut outcomes = delivered(&rest);
-    outcomes.push((parked[0].ticket, Outcome::Delivered));
-    consumer.settle(outcomes).await.unwrap();
-    consumer.flush().await.unwrap();
-    assert!(consumer.read(10, usize::MAX).await.unwrap().is_empty());
-    consumer.flush().await.unwrap();
-    let progress = journal.replay(progress.id).await.unwrap().unwrap();
-    assert_eq!((progress.done, progress.delivered, progress.finished), (11, 5, true));
-    let refused = journal.start_replay(ReplayRequest { sink: sink("nobody"), ..request }).await;
-    assert!(matches!(refused, Err(JournalError::Refused(_))));
+    for ground in grounds::each("journal::a_replay_hands_out_what_is_stored_once_more") {
+        let config = ground.config();
+        let (journal, mut consumer) = open_with_crm(&config).await;
+        let begin = Utc::now() - chrono::TimeDelta::hours(1);
+        let early = Record { received_at: begin - chrono::TimeDelta::hours(1), ..record(100) };
+        journal.append(vec![early]).await.unwrap();
+        store(&journal, (0..10).map(record)).await;
+        let entries = read(&mut consumer, 11).await;
+        consumer.settle(delivered(&entries)).await.unwrap();
+        let request = ReplayRequest { sink: sink("crm"), from: begin, to: None, kinds: vec![Pattern::new("meta.*")] };
+        let progress = journal.start_replay(request.clone()).await.unwrap();
+        assert_eq!((progress.done, progress.total, progress.finished), (0, 11, false));
+        let entries = read(&mut consumer, 5).await;
+        assert_eq!(numbers(&entries), [0, 2, 4, 6, 8]);
+        // The first is delivered, the second parked; a new process knows of both.
+        consumer
+            .settle(vec![(entries[0].ticket, Outcome::Delivered), (entries[1].ticket, Outcome::Parked)])
+            .await
+            .unwrap();
+        journal.close().await;
+        drop((journal, consumer));
+        let (journal, mut consumer) = open_with_crm(&config).await;
+        let parked = consumer.parked().await.unwrap();
+        assert_eq!(parked.len(), 1);
+        let rest = read(&mut consumer, 3).await;
+        assert_eq!(numbers(&rest), [4, 6, 8]);
+        let mut outcomes = delivered(&rest);
+        outcomes.push((parked[0].ticket, Outcome::Delivered));
+        consumer.settle(outcomes).await.unwrap();
+        let progress = until_some("the replay should end", async || {
+            nothing(&mut consumer).await;
+            consumer.flush().await.unwrap();
+            journal.replay(progress.id).await.unwrap().filter(|progress| progress.finished)
+        })
+        .await;
+        assert_eq!((progress.done, progress.delivered, progress.finished), (11, 5, true));
+        let refused = journal.start_replay(ReplayRequest { sink: sink("nobody"), ..request }).await;
+        assert!(matches!(refused, Err(JournalError::Refused(_))));
+    }
 }
 
 #[tokio::test]
 async fn a_sink_that_left_is_owed_until_it_is_forgotten_or_renamed() {
-    let folder = TempDir::new().unwrap();
-    let config = config(folder.path());
-    {
-        let (journal, mut consumer) = open_with_crm(&config).await;
-        journal.append((0..10).map(record).collect()).await.unwrap();
-        let entries = read(&mut consumer, 4).await;
-        let mut outcomes = delivered(&entries);
-        outcomes[1].1 = Outcome::Parked;
-        consumer.settle(outcomes).await.unwrap();
-        assert!(matches!(journal.forget_sink(&sink("crm")).await, Err(JournalError::Refused(_))));
+    for ground in grounds::each("journal::a_sink_that_left_is_owed_until_it_is_forgotten_or_renamed") {
+        let config = ground.config();
+        {
+            let (journal, mut consumer) = open_with_crm(&config).await;
+            store(&journal, (0..10).map(record)).await;
+            let entries = read(&mut consumer, 4).await;
+            let mut outcomes = delivered(&entries);
+            outcomes[1].1 = Outcome::Parked;
+            consumer.settle(outcomes).await.unwrap();
+            assert!(matches!(journal.forget_sink(&sink("crm")).await, Err(JournalError::Refused(_))));
+            journal.close().await;
+        }
+        let journal = grounds::open(&config).await;
+        journal.configure(vec![ConsumerSpec { from: StartFrom::Now, ..spec("new") }, spec("busy")]).await.unwrap();
+        let mut busy = journal.consumer(&sink("busy")).await.unwrap();
+        let entries = read(&mut busy, 1).await;
+        busy.settle(delivered(&entries)).await.unwrap();
+        let states = journal.sinks().await.unwrap();
+        let crm = states.iter().find(|state| state.sink == sink("crm")).unwrap();
+        assert_eq!((crm.configured, crm.cursor, crm.lag_events), (false, 4, 7));
+        // One that has been delivered something keeps its own place.
+        assert!(matches!(journal.rename_sink(&sink("crm"), &sink("busy")).await, Err(JournalError::Refused(_))));
+        // One that runs and has not goes on from the place it is given, with what was parked there.
+        let mut new = journal.consumer(&sink("new")).await.unwrap();
+        assert!(new.parked().await.unwrap().is_empty());
+        assert!(new.read(10, usize::MAX).await.unwrap().is_empty());
+        journal.rename_sink(&sink("crm"), &sink("new")).await.unwrap();
+        let mut entries = Vec::new();
+        if ground.is_distributed() {
+            // Its dispatcher is told to ask for another consumer, since other replicas may have that sink as well.
+            new.moved().cancelled().await;
+            new = journal.consumer(&sink("new")).await.unwrap();
+            for parked in new.parked().await.unwrap() {
+                entries.extend(new.load(parked.ticket).await.unwrap());
+            }
+        }
+        let rest = 7 - entries.len();
+        entries.extend(read(&mut new, rest).await);
+        assert_eq!(numbers(&entries), [1, 4, 5, 6, 7, 8, 9]);
+        new.settle(delivered(&entries)).await.unwrap();
+        new.flush().await.unwrap();
+        let states = journal.sinks().await.unwrap();
+        let names: Vec<&str> = states.iter().map(|state| state.sink.as_str()).collect();
+        assert_eq!(names, ["busy", "new"]);
+        assert_eq!((states[1].cursor, states[1].parked, states[1].lag_events), (10, 0, 0));
         journal.close().await;
-    }
-    let journal = open(&config);
-    journal.configure(vec![ConsumerSpec { from: StartFrom::Now, ..spec("new") }, spec("busy")]).await.unwrap();
-    let mut busy = journal.consumer(&sink("busy")).await.unwrap();
-    let entries = read(&mut busy, 1).await;
-    busy.settle(delivered(&entries)).await.unwrap();
-    let states = journal.sinks().await.unwrap();
-    let crm = states.iter().find(|state| state.sink == sink("crm")).unwrap();
-    assert_eq!((crm.configured, crm.cursor, crm.lag_events), (false, 4, 7));
-    // One that has been delivered something keeps its own place.
-    assert!(matches!(journal.rename_sink(&sink("crm"), &sink("busy")).await, Err(JournalError::Refused(_))));
-    // One that runs and has not goes on from the place it is given, with what was parked there.
-    let mut new = journal.consumer(&sink("new")).await.unwrap();
-    assert!(new.parked().await.unwrap().is_empty());
-    assert!(new.read(10, usize::MAX).await.unwrap().is_empty());
-    journal.rename_sink(&sink("crm"), &sink("new")).await.unwrap();
-    let entries = read(&mut new, 7).await;
-    assert_eq!(numbers(&entries), [1, 4, 5, 6, 7, 8, 9]);
-    new.settle(delivered(&entries)).await.unwrap();
-    new.flush().await.unwrap();
-    let states = journal.sinks().await.unwrap();
-    let names: Vec<&str> = states.iter().map(|state| state.sink.as_str()).collect();
-    assert_eq!(names, ["busy", "new"]);
-    assert_eq!((states[1].cursor, states[1].parked, states[1].lag_events), (10, 0, 0));
-    journal.close().await;
-    drop((journal, busy, new));
+        drop((journal, busy, new));
 
-    let (journal, _consumer) = open_with_crm(&config).await;
-    journal.forget_sink(&sink("new")).await.unwrap();
-    journal.forget_sink(&sink("busy")).await.unwrap();
-    assert_eq!(journal.sinks().await.unwrap().len(), 1);
-    assert!(matches!(journal.forget_sink(&sink("new")).await, Err(JournalError::Refused(_))));
+        let (journal, _consumer) = open_with_crm(&config).await;
+        journal.forget_sink(&sink("new")).await.unwrap();
+        journal.forget_sink(&sink("busy")).await.unwrap();
+        assert_eq!(journal.sinks().await.unwrap().len(), 1);
+        assert!(matches!(journal.forget_sink(&sink("new")).await, Err(JournalError::Refused(_))));
+    }
+}
+
+/// Waits until there is something.
+async fn until_some<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
+    let mut result = None;
+    until(what, async || {
+        result = found().await;
+        result.is_some()
+    })
+    .await;
+    result.expect("it was waited for")
 }
 
 /// Waits until the condition holds.
@@ -441,40 +505,47 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 
 #[tokio::test]
 async fn old_events_leave_when_no_sink_is_owed_them_and_positions_are_not_used_again() {
-    let folder = TempDir::new().unwrap();
-    let config = JournalConfig { retention: Duration::from_millis(1), ..config(folder.path()) };
-    let config = with_file(config, |file| file.segment_events = 4);
-    let last = {
+    for ground in grounds::each("journal::old_events_leave_when_no_sink_is_owed_them_and_positions_are_not_used_again")
+    {
+        let config = JournalConfig { retention: Duration::from_millis(1), ..ground.config() };
+        let config = if ground.is_distributed() { config } else { with_file(config, |file| file.segment_events = 4) };
+        let last = {
+            let (journal, mut consumer) = open_with_crm(&config).await;
+            for n in 0..20 {
+                journal.append(vec![record(n)]).await.unwrap();
+            }
+            let entries = read(&mut consumer, 20).await;
+            // Event 7 is parked: what is older may go, it and what is newer must stay.
+            let mut outcomes = delivered(&entries);
+            outcomes[7].1 = Outcome::Parked;
+            consumer.settle(outcomes).await.unwrap();
+            until("seven events should go", async || journal.status().events == 13).await;
+            assert!(consumer.load(entries[7].ticket).await.unwrap().is_some());
+            consumer.settle(vec![(entries[7].ticket, Outcome::Delivered)]).await.unwrap();
+            until("all events should go", async || journal.status().events == 0).await;
+            journal.close().await;
+            journal.status().last_seq
+        };
+        assert_eq!(last, 20);
         let (journal, mut consumer) = open_with_crm(&config).await;
-        for n in 0..20 {
-            journal.append(vec![record(n)]).await.unwrap();
+        // What has left is no duplicate any more; but the servers know ids for as long as `duplicate_window`.
+        let again = if ground.is_distributed() { Appended::Duplicate } else { Appended::Stored };
+        assert_eq!(journal.append(vec![record(3)]).await.unwrap(), [again]);
+        if again == Appended::Duplicate {
+            store(&journal, [record(21)]).await;
         }
-        let entries = read(&mut consumer, 20).await;
-        // Event 7 is parked: what is older may go, it and what is newer must stay.
-        let mut outcomes = delivered(&entries);
-        outcomes[7].1 = Outcome::Parked;
-        consumer.settle(outcomes).await.unwrap();
-        until("seven events should go", async || journal.status().events == 13).await;
-        assert!(consumer.load(entries[7].ticket).await.unwrap().is_some());
-        consumer.settle(vec![(entries[7].ticket, Outcome::Delivered)]).await.unwrap();
-        until("all events should go", async || journal.status().events == 0).await;
-        journal.close().await;
-        journal.status().last_seq
-    };
-    assert_eq!(last, 20);
-    let (journal, mut consumer) = open_with_crm(&config).await;
-    // What has left is no duplicate any more.
-    assert_eq!(journal.append(vec![record(3)]).await.unwrap(), [Appended::Stored]);
-    assert_eq!(read(&mut consumer, 1).await[0].ticket, Ticket::Log(last + 1));
+        assert_eq!(read(&mut consumer, 1).await[0].ticket, Ticket::Log(last + 1));
+    }
 }
 
 #[tokio::test]
 async fn old_dead_letters_leave() {
-    let folder = TempDir::new().unwrap();
-    let config = JournalConfig { dead_letter_retention: Duration::from_millis(1), ..config(folder.path()) };
-    let (journal, _consumer) = open_with_two_letters(&config).await;
-    until("the letters should go", async || journal.dead_letters(None, 0, 10).await.unwrap().is_empty()).await;
-    assert_eq!(journal.status().events, 10);
+    for ground in grounds::each("journal::old_dead_letters_leave") {
+        let config = JournalConfig { dead_letter_retention: Duration::from_millis(1), ..ground.config() };
+        let (journal, _consumer) = open_with_two_letters(&config).await;
+        until("the letters should go", async || journal.dead_letters(None, 0, 10).await.unwrap().is_empty()).await;
+        assert_eq!(journal.status().events, 10);
+    }
 }
 
 fn large(n: u64) -> Record {
@@ -483,64 +554,69 @@ fn large(n: u64) -> Record {
 
 #[tokio::test]
 async fn a_full_journal_refuses_until_the_sink_has_what_it_is_owed() {
-    let folder = TempDir::new().unwrap();
-    let config = JournalConfig { max_size: 4 << 20, ..config(folder.path()) };
-    let (journal, mut consumer) = open_with_crm(&config).await;
-    let mut stored = 0;
-    let refused = loop {
-        match journal.append(vec![large(stored)]).await {
-            Ok(_) => stored += 1,
-            Err(error) => break error,
-        }
-        assert!(stored < 100, "nothing is refused");
-    };
-    assert!(matches!(refused, JournalError::Full(_)), "{refused}");
-    let status = journal.status();
-    assert!(!status.writable && status.bytes <= 4 << 20, "{status:?}");
-    let entries = read(&mut consumer, stored as usize).await;
-    consumer.settle(delivered(&entries)).await.unwrap();
-    // Nobody appends meanwhile: the journal finds out on its own that there is room.
-    until("it should be writable again", async || journal.status().writable).await;
-    for n in stored..200 {
-        journal.append(vec![large(n)]).await.unwrap();
-        let entries = read(&mut consumer, 1).await;
-        assert_eq!(numbers(&entries), [n]);
+    for ground in grounds::each("journal::a_full_journal_refuses_until_the_sink_has_what_it_is_owed") {
+        let config = JournalConfig { max_size: 4 << 20, ..ground.config() };
+        let (journal, mut consumer) = open_with_crm(&config).await;
+        let mut stored = 0;
+        let refused = loop {
+            match journal.append(vec![large(stored)]).await {
+                Ok(_) => stored += 1,
+                Err(error) => break error,
+            }
+            assert!(stored < 100, "nothing is refused");
+        };
+        assert!(matches!(refused, JournalError::Full(_)), "{refused}");
+        let status = journal.status();
+        assert!(!status.writable && status.bytes <= 4 << 20, "{status:?}");
+        let entries = read(&mut consumer, stored as usize).await;
         consumer.settle(delivered(&entries)).await.unwrap();
+        // Nobody appends meanwhile: the journal finds out on its own that there is room.
+        until("it should be writable again", async || journal.status().writable).await;
+        for n in stored..200 {
+            journal.append(vec![large(n)]).await.unwrap();
+            let entries = read(&mut consumer, 1).await;
+            assert_eq!(numbers(&entries), [n]);
+            consumer.settle(delivered(&entries)).await.unwrap();
+        }
+        assert!(journal.status().bytes <= 4 << 20);
     }
-    assert!(journal.status().bytes <= 4 << 20);
 }
 
 #[tokio::test]
 async fn a_sink_that_may_be_skipped_loses_its_oldest_events_and_no_other_does() {
-    let folder = TempDir::new().unwrap();
-    let config = JournalConfig { max_size: 4 << 20, ..config(folder.path()) };
-    let metrics = Arc::new(Metrics::new());
-    let journal = SqliteJournal::open(&config, file(&config), Arc::clone(&metrics)).unwrap();
-    journal.configure(vec![ConsumerSpec { skip_when_full: true, ..spec("lossy") }]).await.unwrap();
-    let mut lossy = journal.consumer(&sink("lossy")).await.unwrap();
-    for n in 0..100 {
-        journal.append(vec![large(n)]).await.unwrap();
-    }
-    let state = journal.sinks().await.unwrap().remove(0);
-    assert!(state.skipped > 0 && state.cursor == state.skipped, "{state:?}");
-    let entries = read(&mut lossy, 100 - state.skipped as usize).await;
-    assert_eq!(numbers(&entries), (state.skipped..100).collect::<Vec<_>>());
-    assert!(metrics.encode().contains(&format!("sink_skipped_total{{sink=\"lossy\"}} {}", state.skipped)));
-    journal.close().await;
-    drop((journal, lossy));
-
-    // The other sink may not lose anything, so nothing goes on its account either.
-    let journal = open(&config);
-    journal.configure(vec![ConsumerSpec { skip_when_full: true, ..spec("lossy") }, spec("crm")]).await.unwrap();
-    assert_eq!(journal.sinks().await.unwrap().iter().find(|s| s.sink == sink("lossy")).unwrap().skipped, state.skipped);
-    let refused = async {
-        for n in 100..200 {
-            journal.append(vec![large(n)]).await?;
+    for ground in grounds::each("journal::a_sink_that_may_be_skipped_loses_its_oldest_events_and_no_other_does") {
+        let config = JournalConfig { max_size: 4 << 20, ..ground.config() };
+        let metrics = Arc::new(Metrics::new());
+        let journal = hooksink::journal::open(&config, Arc::clone(&metrics)).await.unwrap();
+        journal.configure(vec![ConsumerSpec { skip_when_full: true, ..spec("lossy") }]).await.unwrap();
+        let mut lossy = journal.consumer(&sink("lossy")).await.unwrap();
+        for n in 0..100 {
+            journal.append(vec![large(n)]).await.unwrap();
         }
-        Ok::<(), JournalError>(())
-    };
-    assert!(matches!(refused.await, Err(JournalError::Full(_))));
-    assert_eq!(journal.sinks().await.unwrap().iter().find(|s| s.sink == sink("crm")).unwrap().skipped, 0);
+        let state = journal.sinks().await.unwrap().remove(0);
+        assert!(state.skipped > 0 && state.cursor == state.skipped, "{state:?}");
+        let entries = read(&mut lossy, 100 - state.skipped as usize).await;
+        assert_eq!(numbers(&entries), (state.skipped..100).collect::<Vec<_>>());
+        assert!(metrics.encode().contains(&format!("sink_skipped_total{{sink=\"lossy\"}} {}", state.skipped)));
+        journal.close().await;
+        drop((journal, lossy));
+
+        // The other sink may not lose anything, so nothing goes on its account either.
+        let journal = grounds::open(&config).await;
+        journal.configure(vec![ConsumerSpec { skip_when_full: true, ..spec("lossy") }, spec("crm")]).await.unwrap();
+        assert_eq!(
+            journal.sinks().await.unwrap().iter().find(|s| s.sink == sink("lossy")).unwrap().skipped,
+            state.skipped
+        );
+        let refused = async {
+            for n in 100..200 {
+                journal.append(vec![large(n)]).await?;
+            }
+            Ok::<(), JournalError>(())
+        };
+        assert!(matches!(refused.await, Err(JournalError::Full(_))));
+        assert_eq!(journal.sinks().await.unwrap().iter().find(|s| s.sink == sink("crm")).unwrap().skipped, 0);
+    }
 }
 
 #[tokio::test]
@@ -733,46 +809,57 @@ async fn the_log_stays_within_its_bound_under_load_with_readers() {
 
 #[tokio::test]
 async fn more_than_the_queue_holds_is_refused_as_busy() {
-    let folder = TempDir::new().unwrap();
-    let config = JournalConfig { queue: 2, ..config(folder.path()) };
-    let journal = open(&config);
-    let appends = (0..200).map(|n| journal.append(vec![large(n)]));
-    let answers = futures_util::future::join_all(appends).await;
-    assert!(answers.iter().any(Result::is_ok));
-    assert!(answers.iter().any(|answer| matches!(answer, Err(JournalError::Busy))));
-    let stored = answers.iter().filter(|answer| answer.is_ok()).count() as u64;
-    assert_eq!(journal.status().events, stored);
+    for ground in grounds::each("journal::more_than_the_queue_holds_is_refused_as_busy") {
+        let config = JournalConfig { queue: 2, ..ground.config() };
+        let journal = grounds::open(&config).await;
+        let appends = (0..200).map(|n| journal.append(vec![large(n)]));
+        let answers = futures_util::future::join_all(appends).await;
+        assert!(answers.iter().any(Result::is_ok));
+        assert!(answers.iter().any(|answer| matches!(answer, Err(JournalError::Busy))));
+        let stored = answers.iter().filter(|answer| answer.is_ok()).count() as u64;
+        assert_eq!(journal.status().events, stored);
+    }
 }
 
 #[tokio::test]
 async fn an_append_goes_on_when_nobody_waits_for_it() {
-    let folder = TempDir::new().unwrap();
-    let (journal, mut consumer) = open_with_crm(&config(folder.path())).await;
-    for n in 0..50 {
-        let mut append = std::pin::pin!(journal.append(vec![record(n)]));
-        // Polled once, as the handler does before its client goes away, and dropped.
-        let _ = append.as_mut().now_or_never();
+    for ground in grounds::each("journal::an_append_goes_on_when_nobody_waits_for_it") {
+        let (journal, mut consumer) = open_with_crm(&ground.config()).await;
+        for n in 0..50 {
+            let mut append = std::pin::pin!(journal.append(vec![record(n)]));
+            // Polled once, as the handler does before its client goes away, and dropped.
+            let _ = append.as_mut().now_or_never();
+        }
+        assert_eq!(numbers(&read(&mut consumer, 50).await), (0..50).collect::<Vec<_>>());
     }
-    assert_eq!(numbers(&read(&mut consumer, 50).await), (0..50).collect::<Vec<_>>());
 }
 
 #[tokio::test]
 async fn a_closed_journal_stores_nothing() {
-    let folder = TempDir::new().unwrap();
-    let journal = open(&config(folder.path()));
-    journal.close().await;
-    assert!(matches!(journal.append(vec![record(0)]).await, Err(JournalError::Closed)));
-    assert!(!journal.status().writable);
+    for ground in grounds::each("journal::a_closed_journal_stores_nothing") {
+        let journal = grounds::open(&ground.config()).await;
+        journal.close().await;
+        assert!(matches!(journal.append(vec![record(0)]).await, Err(JournalError::Closed)));
+        assert!(!journal.status().writable);
+    }
 }
 
 #[tokio::test]
 async fn a_later_consumer_takes_the_place_of_an_earlier_one() {
-    let folder = TempDir::new().unwrap();
-    let (journal, mut earlier) = open_with_crm(&config(folder.path())).await;
-    journal.append((0..3).map(record).collect()).await.unwrap();
-    let entries = read(&mut earlier, 3).await;
-    let mut later = journal.consumer(&sink("crm")).await.unwrap();
-    assert!(matches!(earlier.settle(delivered(&entries)).await, Err(JournalError::Refused(_))));
-    assert_eq!(numbers(&read(&mut later, 3).await), [0, 1, 2]);
-    assert!(journal.consumer(&sink("nobody")).await.is_err());
+    for ground in grounds::each("journal::a_later_consumer_takes_the_place_of_an_earlier_one") {
+        let (journal, mut earlier) = open_with_crm(&ground.config()).await;
+        store(&journal, (0..3).map(record)).await;
+        let entries = read(&mut earlier, 3).await;
+        let mut later = journal.consumer(&sink("crm")).await.unwrap();
+        if ground.is_distributed() {
+            // The earlier one may be another replica's: what it settles is refused when it is written.
+            earlier.settle(delivered(&entries)).await.unwrap();
+            earlier.flush().await.unwrap();
+            assert!(earlier.moved().is_cancelled());
+        } else {
+            assert!(matches!(earlier.settle(delivered(&entries)).await, Err(JournalError::Refused(_))));
+        }
+        assert_eq!(numbers(&read(&mut later, 3).await), [0, 1, 2]);
+        assert!(journal.consumer(&sink("nobody")).await.is_err());
+    }
 }

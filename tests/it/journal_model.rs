@@ -1,16 +1,19 @@
-//! The embedded journal against a model of it in a few lines: random sequences of appends, reads, outcomes, retries and
+//! The journal, either engine, against a model of it in a few lines: random sequences of appends, reads, outcomes, retries and
 //! restarts must look the same on both.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 
-use hooksink::journal::sqlite::SqliteJournal;
+use hooksink::config::{Engine, JournalConfig};
 use hooksink::journal::{Appended, Consumer, Entry, Journal, Letters, Outcome, Ticket};
-use hooksink::metrics::Metrics;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use crate::journal::{config, file, record, sink, spec, with_file};
+use crate::grounds;
+use crate::journal::{config, record, sink, spec, with_file};
+use crate::support::DEADLINE;
+use crate::support::nats_server::NatsServer;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -72,12 +75,17 @@ impl Model {
         Appended::Stored
     }
 
-    /// Notes what was read; it must be what comes next.
-    fn read(&mut self, entries: &[Entry], max: usize) {
+    /// What is to be read: letters and positions of the log.
+    fn unread(&self) -> (Vec<u64>, Vec<u64>) {
         let mut letters: Vec<u64> = self.dead.iter().filter(|(_, retrying)| **retrying).map(|(n, _)| *n).collect();
         letters.retain(|n| !self.handed.contains(n));
         let unread = self.scanned + 1..=self.log.len() as u64;
-        let next: Vec<u64> = unread.filter(|seq| !self.parked.contains(seq)).collect();
+        (letters, unread.filter(|seq| !self.parked.contains(seq)).collect())
+    }
+
+    /// Notes what was read; it must be what comes next.
+    fn read(&mut self, entries: &[Entry], max: usize) {
+        let (letters, next) = self.unread();
         assert_eq!(entries.len(), max.min(letters.len() + next.len()), "{letters:?} and {next:?} are to come");
         let mut next = next.into_iter();
         for entry in entries {
@@ -136,7 +144,7 @@ impl Model {
     }
 }
 
-async fn consumer(journal: &SqliteJournal, model: &Model) -> (Box<dyn Consumer>, Vec<Entry>) {
+async fn consumer(journal: &Arc<dyn Journal>, model: &Model) -> (Box<dyn Consumer>, Vec<Entry>) {
     let mut consumer = journal.consumer(&sink("crm")).await.unwrap();
     let mut hand = Vec::new();
     let parked = consumer.parked().await.unwrap();
@@ -150,28 +158,37 @@ async fn consumer(journal: &SqliteJournal, model: &Model) -> (Box<dyn Consumer>,
     (consumer, hand)
 }
 
-async fn run(steps: Vec<Step>) {
-    let folder = TempDir::new().unwrap();
-    let config = with_file(config(folder.path()), |file| file.segment_events = 7);
-    let open = || SqliteJournal::open(&config, file(&config), Arc::new(Metrics::new())).unwrap();
+async fn run(config: &JournalConfig, steps: Vec<Step>) {
     let mut model = Model::default();
-    let mut journal = open();
+    let mut journal = grounds::open(config).await;
     journal.configure(vec![spec("crm")]).await.unwrap();
     let (mut place, mut hand) = consumer(&journal, &model).await;
     for step in steps {
         match step {
             Step::Append(numbers) => {
-                let expected: Vec<Appended> = numbers.iter().map(|n| model.append(*n)).collect();
-                assert_eq!(journal.append(numbers.into_iter().map(record).collect()).await.unwrap(), expected);
+                // Of one request the distributed journal keeps the order of each person's events alone.
+                let many = matches!(config.engine, Engine::Sqlite(_));
+                for numbers in numbers.chunks(if many { numbers.len() } else { 1 }) {
+                    let expected: Vec<Appended> = numbers.iter().map(|n| model.append(*n)).collect();
+                    let records = numbers.iter().copied().map(record).collect();
+                    assert_eq!(journal.append(records).await.unwrap(), expected);
+                }
             }
             Step::Read(max) => {
-                // A read may stop between two streams; what is there comes with the next one.
+                // A read may stop between two streams, and what comes from servers comes by and by.
+                let (letters, next) = model.unread();
+                let count = max.min(letters.len() + next.len());
                 let mut entries = Vec::new();
-                for _ in 0..3 {
-                    if entries.len() < max {
+                let all = async {
+                    loop {
                         entries.extend(place.read(max - entries.len(), usize::MAX).await.unwrap());
+                        if entries.len() >= count {
+                            break;
+                        }
+                        place.ready().await;
                     }
-                }
+                };
+                tokio::time::timeout(DEADLINE, all).await.expect("more is there to be read");
                 model.read(&entries, max);
                 hand.extend(entries);
             }
@@ -208,7 +225,7 @@ async fn run(steps: Vec<Step>) {
             Step::Restart => {
                 journal.close().await;
                 drop(place);
-                journal = open();
+                journal = grounds::open(config).await;
                 journal.configure(vec![spec("crm")]).await.unwrap();
                 model.restart();
                 (place, hand) = consumer(&journal, &model).await;
@@ -225,11 +242,35 @@ async fn run(steps: Vec<Step>) {
     }
 }
 
+fn block_on(future: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap().block_on(future);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_journal_behaves_like_its_model(steps in prop::collection::vec(step(), 1..40)) {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(run(steps));
+        let folder = TempDir::new().unwrap();
+        let config = with_file(config(folder.path()), |file| file.segment_events = 7);
+        block_on(run(&config, steps));
+    }
+}
+
+/// One server for all cases, each with streams of its own.
+static SERVER: LazyLock<Option<NatsServer>> = LazyLock::new(|| grounds::server("journal_model"));
+static CASES: AtomicUsize = AtomicUsize::new(0);
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, max_shrink_iters: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_distributed_journal_behaves_like_its_model(steps in prop::collection::vec(step(), 1..40)) {
+        if let Some(server) = &*SERVER {
+            let mut config = grounds::in_one_part(grounds::on_server(server));
+            let Engine::Jetstream(own) = &mut config.engine else { unreachable!() };
+            own.stream = format!("case{}", CASES.fetch_add(1, Ordering::Relaxed));
+            block_on(run(&config, steps));
+        }
     }
 }

@@ -2,6 +2,7 @@
 mod admin;
 mod captured_log;
 mod cli;
+mod cluster;
 mod compose;
 mod demo;
 mod dispatch;
@@ -12,6 +13,7 @@ mod expressions;
 mod faults;
 mod fixtures;
 mod fuzz_corpus;
+mod grounds;
 mod http_evidence;
 mod http_framing;
 mod http_limits;

@@ -26,6 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("journal::engine", &["config", "metrics"]),
     ("journal::copy", &["config", "event", "filter", "metrics", "names"]),
     ("journal::sqlite", &["config", "event", "filter", "journal", "metrics", "names"]),
+    ("journal::jetstream", &["config", "event", "filter", "journal", "metrics", "names", "secret"]),
     ("auth", &["config", "event", "secret"]),
     ("sources", &["auth", "config", "event", "json", "model", "names", "secret"]),
     ("dispatch", &["config", "event", "expression", "journal", "metrics", "names", "sinks"]),
@@ -118,7 +119,8 @@ fn imports_point_downwards() {
 #[test]
 fn what_decides_does_no_io_and_reads_no_clock() {
     const PURE: &[&str] = &["auth", "event", "filter", "json", "model", "names", "sources", "config"];
-    const PURE_TOO: &[&str] = &["dispatch::backoff", "dispatch::lanes", "dispatch::health"];
+    const PURE_TOO: &[&str] =
+        &["dispatch::backoff", "dispatch::lanes", "dispatch::health", "journal::jetstream::table"];
     const OUTSIDE: &[&str] = &[
         "Utc::now",
         "Local::now",

@@ -41,10 +41,12 @@ fn report(file: &str, config: &Config, warnings: &[Warning]) -> String {
     let cells = |cells: &[&str]| cells.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>();
     let admin = if config.admin.token.is_empty() { "no token" } else { "token asked for" };
     let journal = &config.journal;
-    let Engine::Sqlite(sqlite) = &journal.engine;
+    let place = match &journal.engine {
+        Engine::Sqlite(file) => file.path.display().to_string(),
+        Engine::Jetstream(nats) => format!("JetStream {} at {}", nats.stream, nats.servers.join(", ")),
+    };
     let kept = format!(
-        "{}, kept {}, at most {}",
-        sqlite.path.display(),
+        "{place}, kept {}, at most {}",
         humantime::format_duration(journal.retention),
         ByteSize(journal.max_size)
     );
@@ -88,7 +90,7 @@ fn wants(sink: &SinkConfig) -> String {
 /// The journal may grow to more than the disk has room for.
 pub(crate) fn too_little_space(config: &Config) -> Option<Warning> {
     let journal = &config.journal;
-    let Engine::Sqlite(file) = &journal.engine;
+    let Engine::Sqlite(file) = &journal.engine else { return None };
     // The folder is made at start: what exists above it is on the same disk, as far as can be told now.
     let existing =
         file.path.ancestors().skip(1).map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });

@@ -7,12 +7,12 @@ use chrono::Utc;
 use rusqlite::{Connection, params};
 
 use super::error::failure;
-use super::front::Front;
 use super::replay::{self, Replay};
 use super::sinks::{self, load_place};
 use super::writer::Writer;
 use super::{housekeeping, letters};
 use crate::filter::Filter;
+use crate::journal::front::Front;
 use crate::journal::{
     ConsumerSpec, JournalError, Letters, ReplayProgress, ReplayRequest, SinkStatus, StartFrom, Ticket,
 };

@@ -123,7 +123,7 @@ impl SqliteConsumer {
             for (stream, page) in found.pages {
                 more |= page.more;
                 let replay = if let Stream::Replay(id) = stream { id } else { 0 };
-                let unchanged = |front: &super::front::Front| plan_after.contains(&(stream, front.scanned()));
+                let unchanged = |front: &crate::journal::front::Front| plan_after.contains(&(stream, front.scanned()));
                 let Some(front) = place.front(replay).filter(|front| unchanged(front)) else {
                     more = true;
                     continue;

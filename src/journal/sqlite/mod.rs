@@ -7,7 +7,7 @@
 //! checkpoint thread ─► copies the write-ahead log into the file; past its limit the writer begins it anew
 //! ```
 //! The files, in reading order: `schema`, `segments` (the log in tables), `ids` and `id_filter` (what it holds), `page`
-//! (reading it), `tail` (its end, in memory), `row`; `queue`, `writer`; `front` (the contiguous front), `sinks` (their
+//! (reading it), `tail` (its end, in memory), `row`; `queue`, `writer`; `sinks` (their
 //! places), `settle`, `consumer`; `letters`, `replay`,
 //! `admin`; `retention`, `checkpoint`, `backup`, `housekeeping`; `lock`, `files`, `disk`, `soundness`,
 //! `connection`, `error`.
@@ -20,7 +20,6 @@ mod consumer;
 mod disk;
 mod error;
 mod files;
-mod front;
 mod housekeeping;
 mod id_filter;
 mod ids;

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::front::Front;
 use super::sinks::parked;
 use crate::filter::{Filter, Pattern};
 use crate::journal::ReplayProgress;
+use crate::journal::front::Front;
 use crate::names::SinkName;
 
 /// A replay that runs.

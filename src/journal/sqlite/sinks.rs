@@ -5,9 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, params};
 
-use super::front::Front;
 use super::replay::{self, Replay};
 use crate::filter::Filter;
+use crate::journal::front::Front;
 use crate::journal::{JournalError, Ticket};
 use crate::names::SinkName;
 

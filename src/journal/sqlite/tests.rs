@@ -33,6 +33,7 @@ fn open_with(folder: &Path, retention: Duration) -> SqliteJournal {
         dead_letter_retention: Duration::from_secs(3600),
         max_size: 1 << 30,
         queue: 64,
+        largest_body: 1 << 20,
     };
     SqliteJournal::open(&config, &file, Arc::new(Metrics::new())).unwrap()
 }

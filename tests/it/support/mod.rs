@@ -4,6 +4,7 @@ pub(crate) mod daemon;
 #[cfg(feature = "kafka")]
 pub(crate) mod mock_kafka;
 pub(crate) mod mock_target;
+pub(crate) mod nats_cluster;
 pub(crate) mod nats_server;
 pub(crate) mod senders;
 pub(crate) mod server;

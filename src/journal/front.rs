@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// The contiguous front of what is done, over a window of what was handed out.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Front {
+pub(in crate::journal) struct Front {
     /// The last position looked at.
     scanned: u64,
     /// What was handed out after the cursor, and whether it is done with.
@@ -15,59 +15,59 @@ pub(super) struct Front {
 
 impl Front {
     /// The front of a stream that is done up to this position, but for what is parked.
-    pub(super) fn new(cursor: u64, parked: BTreeSet<u64>) -> Self {
+    pub(in crate::journal) fn new(cursor: u64, parked: BTreeSet<u64>) -> Self {
         Self { scanned: cursor, handed: BTreeMap::new(), parked }
     }
 
     /// The position up to which nothing has to be handed out any more.
-    pub(super) fn cursor(&self) -> u64 {
+    pub(in crate::journal) fn cursor(&self) -> u64 {
         self.handed.first_key_value().map_or(self.scanned, |(seq, _)| seq - 1)
     }
 
     /// The position up to which nothing is owed.
-    pub(super) fn owed_nothing_up_to(&self) -> u64 {
+    pub(in crate::journal) fn owed_nothing_up_to(&self) -> u64 {
         self.parked.first().map_or(self.cursor(), |seq| self.cursor().min(seq - 1))
     }
 
     /// The last position looked at.
-    pub(super) fn scanned(&self) -> u64 {
+    pub(in crate::journal) fn scanned(&self) -> u64 {
         self.scanned
     }
 
     /// What is parked.
-    pub(super) fn parked(&self) -> &BTreeSet<u64> {
+    pub(in crate::journal) fn parked(&self) -> &BTreeSet<u64> {
         &self.parked
     }
 
     /// What is parked of the positions that were not looked at: after a restart the cursor may lie before it.
-    pub(super) fn parked_ahead(&self) -> BTreeSet<u64> {
+    pub(in crate::journal) fn parked_ahead(&self) -> BTreeSet<u64> {
         self.parked.range(self.scanned + 1..).copied().collect()
     }
 
     /// Notes what was handed out of the positions up to `scanned`.
-    pub(super) fn hand_out(&mut self, events: impl IntoIterator<Item = u64>, scanned: u64) {
+    pub(in crate::journal) fn hand_out(&mut self, events: impl IntoIterator<Item = u64>, scanned: u64) {
         self.handed.extend(events.into_iter().map(|seq| (seq, false)));
         self.scanned = scanned;
     }
 
     /// Whether an outcome of this event is awaited: false for one that was settled before.
-    pub(super) fn awaits(&self, seq: u64) -> bool {
+    pub(in crate::journal) fn awaits(&self, seq: u64) -> bool {
         self.handed.get(&seq) == Some(&false) || self.parked.contains(&seq)
     }
 
     /// Whether this event has no final outcome yet.
-    pub(super) fn owes(&self, seq: u64) -> bool {
+    pub(in crate::journal) fn owes(&self, seq: u64) -> bool {
         self.awaits(seq) || seq > self.scanned
     }
 
     /// The event is done with; whether the cursor moved.
-    pub(super) fn done(&mut self, seq: u64) -> bool {
+    pub(in crate::journal) fn done(&mut self, seq: u64) -> bool {
         self.parked.remove(&seq);
         self.pass(seq)
     }
 
     /// The event has a row of its own now.
-    pub(super) fn park(&mut self, seq: u64) -> bool {
+    pub(in crate::journal) fn park(&mut self, seq: u64) -> bool {
         self.parked.insert(seq);
         self.pass(seq)
     }
@@ -86,14 +86,14 @@ impl Front {
     }
 
     /// Nothing up to this position is owed any more: it was skipped.
-    pub(super) fn skip_to(&mut self, seq: u64) {
+    pub(in crate::journal) fn skip_to(&mut self, seq: u64) {
         self.handed = self.handed.split_off(&(seq + 1));
         self.parked = self.parked.split_off(&(seq + 1));
         self.scanned = self.scanned.max(seq);
     }
 
     /// Takes back what was handed out and not settled.
-    pub(super) fn rewind(&mut self) {
+    pub(in crate::journal) fn rewind(&mut self) {
         *self = Self::new(self.cursor(), std::mem::take(&mut self.parked));
     }
 }

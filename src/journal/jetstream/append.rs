@@ -1,0 +1,134 @@
+//! Storing: each event is published with its id and acknowledged by the stream before its request is answered. Events
+//! of one request go side by side, those of one lane one after the other, so that one which fails cannot end up behind
+//! a later one of the same person.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::publish::PublishAck;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+
+use super::error::unavailable;
+use super::shared::Shared;
+use super::{envelope, partition};
+use crate::event::{Lane, Record};
+use crate::journal::{Appended, JournalError};
+
+/// Before an event is published again that was not acknowledged.
+const AGAIN: Duration = Duration::from_millis(100);
+/// The server has neither memory nor disk for it.
+const NO_ROOM: [ErrorCode; 4] = [
+    ErrorCode::INSUFFICIENT_RESOURCES,
+    ErrorCode::STORAGE_RESOURCES_EXCEEDED,
+    ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
+    ErrorCode::STREAM_STORE_FAILED,
+];
+
+/// Stores records; what became of each, in order. An error says that not all of them are stored; those that are will be
+/// duplicates when they come again.
+pub(super) async fn append(shared: Arc<Shared>, records: Vec<Record>) -> Result<Vec<Appended>, JournalError> {
+    let started = Instant::now();
+    let count = records.len();
+    let mut lanes: Vec<(Lane, Vec<(usize, Record)>)> = Vec::new();
+    for (position, record) in records.into_iter().enumerate() {
+        let lane = record.lane();
+        // A request has few lanes, and most have one.
+        match lanes.iter_mut().find(|(other, _)| *other == lane) {
+            Some((_, events)) => events.push((position, record)),
+            None => lanes.push((lane, vec![(position, record)])),
+        }
+    }
+    let mut under_way: FuturesUnordered<_> =
+        lanes.into_iter().map(|(_, events)| in_order(&shared, events, started)).collect();
+    let mut answers = vec![None; count];
+    let mut failed = None;
+    while let Some(lane) = under_way.next().await {
+        match lane {
+            Ok(stored) => stored.into_iter().for_each(|(position, answer)| answers[position] = Some(answer)),
+            Err(error) => failed = Some(error),
+        }
+    }
+    let answers: Option<Vec<Appended>> = answers.into_iter().collect();
+    let result = match (answers, failed) {
+        (Some(answers), None) => Ok(answers),
+        (_, failed) => {
+            Err(failed.unwrap_or_else(|| JournalError::Unavailable("an event has no acknowledgement".to_owned())))
+        }
+    };
+    shared.metrics.journal_batch_events.observe(count as f64);
+    if result.is_ok() {
+        shared.metrics.journal_commit_seconds.observe(started.elapsed().as_secs_f64());
+    }
+    shared.trouble(result.as_ref().err());
+    result
+}
+
+async fn in_order(
+    shared: &Shared,
+    events: Vec<(usize, Record)>,
+    started: Instant,
+) -> Result<Vec<(usize, Appended)>, JournalError> {
+    let mut stored = Vec::with_capacity(events.len());
+    for (position, record) in events {
+        stored.push((position, publish(shared, &record, started).await?));
+    }
+    Ok(stored)
+}
+
+/// Publishes an event until it is acknowledged, for as long as an append may take.
+async fn publish(shared: &Shared, record: &Record, started: Instant) -> Result<Appended, JournalError> {
+    let payload = envelope::write(record)?;
+    let part = partition::of(record, shared.partitions());
+    let (subject, id) = (shared.log_subject(part), record.id.to_string());
+    loop {
+        let error = match once(shared, &subject, &id, payload.clone()).await {
+            // A copy that is on its way into the stream, or that was refused after all, has no position.
+            Ok(ack) if ack.sequence == 0 => unavailable("the event was not stored", "it has no position"),
+            Ok(ack) if ack.duplicate => return Ok(Appended::Duplicate),
+            Ok(ack) => {
+                stored(shared, ack.sequence, payload.len());
+                return Ok(Appended::Stored);
+            }
+            Err(error) => match meaning(&error) {
+                JournalError::Unavailable(reason) => JournalError::Unavailable(reason),
+                other => return Err(other),
+            },
+        };
+        if started.elapsed() + AGAIN >= shared.own.append_timeout || shared.stop.is_cancelled() {
+            return Err(error);
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn once(shared: &Shared, subject: &str, id: &str, payload: Bytes) -> Result<PublishAck, PublishError> {
+    let message = PublishMessage::build().payload(payload).message_id(id).expected_stream(&shared.names.log);
+    shared.publisher.send_publish(subject.to_owned(), message).await?.await
+}
+
+/// The status goes ahead of what the servers are asked about once a second.
+fn stored(shared: &Shared, seq: u64, bytes: usize) {
+    let mut status = shared.status();
+    status.bytes += bytes as u64;
+    status.events += 1;
+    status.last_seq = status.last_seq.max(seq);
+}
+
+fn meaning(error: &PublishError) -> JournalError {
+    let code = std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<async_nats::jetstream::Error>())
+        .map(|error| (error.error_code(), error.to_string()));
+    match (error.kind(), code) {
+        (_, Some((code, words))) if NO_ROOM.contains(&code) => JournalError::Full(format!("the servers say: {words}")),
+        (PublishErrorKind::MaxPayloadExceeded, _) => {
+            JournalError::Full("an event is larger than max_payload of the servers".to_owned())
+        }
+        (_, Some((_, words))) => unavailable("the event was not stored", words),
+        (kind, None) => unavailable("the event was not stored", kind),
+    }
+}

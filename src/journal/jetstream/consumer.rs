@@ -1,0 +1,467 @@
+//! A sink's consumer on this replica: the parts of the log that are this replica's, replays of them, and their dead
+//! letters that are to be tried again.
+//!
+//! It is for the parts that were this replica's when it was made. When these change it says so ([`Consumer::moved`]):
+//! its dispatcher finishes its calls, has everything written, and makes another.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use futures_util::future::select_all;
+use futures_util::stream;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::partition::Partition;
+use super::places::{self, Places};
+use super::reader::{Reader, Wanted};
+use super::shared::{Shared, View};
+use super::table::Replay;
+use crate::filter::Filter;
+use crate::journal::{Consumer, Entry, JournalError, Outcome, Parked, Ticket};
+use crate::names::SinkName;
+
+/// Events or places read at once.
+const AT_ONCE: usize = 16;
+/// How often a replay that finds nothing more asks whether that is its end.
+const LOOK_FOR_END: Duration = Duration::from_millis(300);
+
+/// What `read` may still hand out.
+struct Budget {
+    events: usize,
+    bytes: usize,
+    first: bool,
+}
+
+impl Budget {
+    /// Whether an event of so many bytes fits; if so, it is counted.
+    fn admits(&mut self, bytes: usize) -> bool {
+        if self.events == 0 || (!self.first && bytes > self.bytes) {
+            return false;
+        }
+        self.events -= 1;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.first = false;
+        true
+    }
+}
+
+/// A replay as this consumer walks it.
+struct Walker {
+    reader: Reader,
+    replay: Replay,
+    looked: Instant,
+}
+
+/// A consumer.
+pub(super) struct JetstreamConsumer {
+    shared: Arc<Shared>,
+    sink: SinkName,
+    wants: Filter,
+    places: Arc<Places>,
+    log: Option<Reader>,
+    walkers: BTreeMap<i64, Walker>,
+    view: watch::Receiver<View>,
+    /// Letters that were handed out.
+    letters_handed: BTreeSet<i64>,
+    /// Letters that wait to be handed out.
+    letters_waiting: Vec<i64>,
+    /// What was asked for when this consumer last looked.
+    asked: Option<u64>,
+    more: bool,
+    turn: bool,
+    task: AbortHandle,
+}
+
+impl JetstreamConsumer {
+    /// The consumer of a configured sink.
+    pub(super) async fn new(shared: Arc<Shared>, sink: SinkName) -> Result<Self, JournalError> {
+        let Some(wants) = shared.specs().get(&sink).map(|spec| spec.wants.clone()) else {
+            return Err(JournalError::Refused(format!("sink {sink} is not in the configuration")));
+        };
+        // What an earlier one settled is not handed out again.
+        if let Some(earlier) = shared.working_on(&sink) {
+            earlier.save(&shared, true).await?;
+            earlier.moved().cancel();
+        }
+        let view = shared.view.subscribe();
+        let parts = places::mine(&shared, &sink);
+        let running: Vec<(i64, Replay)> =
+            shared.table().running(&sink).map(|(id, replay)| (id, replay.clone())).collect();
+        let places = Arc::new(Places::take(&shared, &sink, parts, &running).await?);
+        shared.work_on(&sink, &places);
+        let log = log_reader(&shared, &places, &wants).await?;
+        tracing::info!(%sink, parts = places.parts().len(), "handing out these parts of the journal");
+        let task = tokio::spawn(places::look_after(Arc::clone(&shared), Arc::clone(&places))).abort_handle();
+        Ok(Self {
+            shared,
+            sink,
+            wants,
+            places,
+            log,
+            walkers: BTreeMap::new(),
+            view,
+            letters_handed: BTreeSet::new(),
+            letters_waiting: Vec::new(),
+            asked: None,
+            more: true,
+            turn: false,
+            task,
+        })
+    }
+
+    /// Looks for what was asked for since it last looked: replays begun or ended, letters to try again.
+    async fn look(&mut self) -> Result<(), JournalError> {
+        let table = self.view.borrow_and_update().table.clone();
+        if self.asked == Some(table.asked) {
+            return Ok(());
+        }
+        let running: Vec<(i64, Replay)> = table.running(&self.sink).map(|(id, replay)| (id, replay.clone())).collect();
+        self.places.all().values_mut().for_each(|place| place.know(&running));
+        self.walkers.retain(|id, _| running.iter().any(|(running, _)| running == id));
+        for (id, replay) in running {
+            let walks: Vec<(Partition, u64)> = self
+                .places
+                .all()
+                .iter()
+                .filter_map(|(part, place)| Some((*part, place.replays.get(&id)?.front.scanned())))
+                .filter(|(_, scanned)| *scanned < replay.last_seq)
+                .collect();
+            let Some(after) = walks.iter().map(|(_, scanned)| *scanned).min() else { continue };
+            let parts = walks.into_iter().map(|(part, _)| part).collect();
+            let kinds = Filter { sources: Vec::new(), kinds: replay.kinds.clone() };
+            self.walkers.entry(id).or_insert_with(|| {
+                let wanted = Wanted { parts, after, filters: vec![self.wants.clone(), kinds] };
+                let reader = Reader::start(Arc::clone(&self.shared), wanted);
+                Walker { reader, replay, looked: Instant::now() }
+            });
+        }
+        if !self.places.parts().is_empty() {
+            let waiting = self.shared.waiting_letters(&self.sink, self.places.parts()).await?;
+            self.letters_waiting = waiting.into_iter().filter(|id| !self.letters_handed.contains(id)).collect();
+        }
+        self.asked = Some(table.asked);
+        Ok(())
+    }
+
+    async fn read_letters(&mut self, budget: &mut Budget, entries: &mut Vec<Entry>) -> Result<(), JournalError> {
+        while let Some(id) = self.letters_waiting.first().copied() {
+            if let Some(record) = self.shared.letter_event(id).await? {
+                if !budget.admits(record.raw.len()) {
+                    return Ok(());
+                }
+                entries.push(Entry { ticket: Ticket::Letter(id), record: Arc::new(record) });
+                self.letters_handed.insert(id);
+            }
+            self.letters_waiting.remove(0);
+        }
+        Ok(())
+    }
+
+    fn read_log(&mut self, budget: &mut Budget, entries: &mut Vec<Entry>) {
+        let Some(reader) = &mut self.log else { return };
+        let mut places = self.places.all();
+        let mut passed = 0;
+        while let Some(found) = reader.peek() {
+            let (seq, part) = (found.seq, found.part);
+            let front = places.get_mut(&part).map(|place| &mut place.log);
+            // What a place has passed already, or parked, is not handed out again.
+            let front = front.filter(|front| seq > front.scanned() && !front.parked().contains(&seq));
+            if let (Some(front), Some(record)) = (front, &found.record) {
+                if !budget.admits(record.raw.len()) {
+                    break;
+                }
+                front.hand_out([seq], seq);
+                entries.push(Entry { ticket: Ticket::Log(seq), record: Arc::clone(record) });
+            }
+            passed = seq;
+            reader.take();
+        }
+        // All parts are read as one: what came before this position of any of them has come.
+        for place in places.values_mut().filter(|place| place.log.scanned() < passed) {
+            place.log.hand_out([], passed);
+        }
+    }
+
+    async fn read_replays(&mut self, budget: &mut Budget, entries: &mut Vec<Entry>) -> Result<(), JournalError> {
+        let mut ended = Vec::new();
+        for (id, walker) in &mut self.walkers {
+            let last_seq = walker.replay.last_seq;
+            let mut passed = 0;
+            while let Some(found) = walker.reader.peek() {
+                let (seq, part) = (found.seq, found.part);
+                passed = seq.min(last_seq);
+                if seq > last_seq {
+                    break;
+                }
+                let mut places = self.places.all();
+                let front = places.get_mut(&part).and_then(|place| place.front(*id));
+                let front = front.filter(|front| seq > front.scanned() && !front.parked().contains(&seq));
+                let record = found.record.as_ref().filter(|record| {
+                    let received = record.received_at.timestamp_millis();
+                    (walker.replay.from..walker.replay.to).contains(&received)
+                });
+                if let (Some(front), Some(record)) = (front, record) {
+                    if !budget.admits(record.raw.len()) {
+                        passed = seq - 1;
+                        break;
+                    }
+                    front.hand_out([seq], seq);
+                    entries.push(Entry { ticket: Ticket::Replay { replay: *id, seq }, record: Arc::clone(record) });
+                }
+                drop(places);
+                walker.reader.take();
+            }
+            if passed < last_seq && walker.reader.peek().is_none() && walker.looked.elapsed() > LOOK_FOR_END {
+                walker.looked = Instant::now();
+                if is_end(&self.shared, &self.places, *id, passed, last_seq).await? {
+                    passed = last_seq;
+                }
+            }
+            let mut unfinished = false;
+            for place in self.places.all().values_mut() {
+                if let Some(running) = place.replays.get_mut(id) {
+                    if running.front.scanned() < passed {
+                        running.front.hand_out([], passed);
+                        place.dirty = true;
+                    }
+                    unfinished |= running.front.scanned() < last_seq;
+                }
+            }
+            if !unfinished {
+                ended.push(*id);
+            }
+        }
+        if !ended.is_empty() {
+            self.places.changed();
+        }
+        self.walkers.retain(|id, _| !ended.contains(id));
+        Ok(())
+    }
+
+    /// Takes an outcome in.
+    async fn settle_one(&mut self, ticket: Ticket, outcome: Outcome) -> Result<(), JournalError> {
+        let (replay, seq) = match ticket {
+            Ticket::Log(seq) => (0, seq),
+            Ticket::Replay { replay, seq } => (replay, seq),
+            Ticket::Letter(id) => return self.settle_letter(id, outcome).await,
+        };
+        if !self.awaits(replay, seq) {
+            // Settled before, skipped meanwhile, or another's now.
+            return Ok(());
+        }
+        if let Outcome::Dead { reason, attempts } = &outcome
+            && let Some(record) = self.shared.event(seq).await?
+        {
+            // Before the place says that the event is done with.
+            self.shared.bury(&self.sink, &record, *attempts, reason).await?;
+        }
+        let mut places = self.places.all();
+        for place in places.values_mut() {
+            let Some(front) = place.front(replay).filter(|front| front.awaits(seq)) else { continue };
+            match outcome {
+                Outcome::Parked => {
+                    if !front.parked().contains(&seq) {
+                        front.park(seq);
+                    }
+                }
+                Outcome::Delivered | Outcome::Dead { .. } => {
+                    front.done(seq);
+                    place.delivered |= matches!(outcome, Outcome::Delivered);
+                    if let Some(running) = place.replays.get_mut(&replay) {
+                        running.delivered += 1;
+                    }
+                }
+            }
+            place.dirty = true;
+            break;
+        }
+        Ok(())
+    }
+
+    async fn settle_letter(&mut self, id: i64, outcome: Outcome) -> Result<(), JournalError> {
+        if !self.letters_handed.contains(&id) {
+            return Ok(());
+        }
+        match outcome {
+            Outcome::Delivered => self.shared.drop_letter(id).await?,
+            Outcome::Dead { reason, attempts } => self.shared.bury_again(id, attempts, &reason, Some(false)).await?,
+            // It is on its own already.
+            Outcome::Parked => return Ok(()),
+        }
+        self.letters_handed.remove(&id);
+        Ok(())
+    }
+
+    fn awaits(&self, replay: i64, seq: u64) -> bool {
+        let mut places = self.places.all();
+        places.values_mut().any(|place| place.front(replay).is_some_and(|front| front.awaits(seq)))
+    }
+}
+
+/// Reads the log from the first event on that one of the places does not have.
+async fn log_reader(shared: &Arc<Shared>, places: &Places, wants: &Filter) -> Result<Option<Reader>, JournalError> {
+    let parts = places.parts();
+    if parts.is_empty() {
+        return Ok(None);
+    }
+    let last = shared.log_info().await?.state.last_sequence;
+    let cursors: Vec<(Partition, u64)> = places.all().iter().map(|(part, place)| (*part, place.log.cursor())).collect();
+    let first: Vec<Result<u64, JournalError>> = stream::iter(cursors)
+        .map(|(part, cursor)| async move {
+            if cursor >= last {
+                return Ok(cursor);
+            }
+            // A place in which little happens lies far back, and nothing of others is to be read for its sake.
+            let next = shared.next_event(Some(part), cursor + 1).await?;
+            Ok(next.map_or(last, |(seq, _)| seq - 1).max(cursor))
+        })
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    let first: Vec<u64> = first.into_iter().collect::<Result<_, _>>()?;
+    let after = first.into_iter().min().unwrap_or(last);
+    let wanted = Wanted { parts: parts.clone(), after, filters: vec![wants.clone()] };
+    Ok(Some(Reader::start(Arc::clone(shared), wanted)))
+}
+
+/// Whether a replay has nothing more in these places, by the log's leader.
+async fn is_end(
+    shared: &Shared,
+    places: &Places,
+    replay: i64,
+    passed: u64,
+    last_seq: u64,
+) -> Result<bool, JournalError> {
+    let scanned: Vec<(Partition, u64)> = places
+        .all()
+        .iter()
+        .filter_map(|(part, place)| Some((*part, place.replays.get(&replay)?.front.scanned().max(passed))))
+        .collect();
+    for (part, scanned) in scanned {
+        if shared.next_event(Some(part), scanned + 1).await?.is_some_and(|(seq, _)| seq <= last_seq) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+#[async_trait]
+impl Consumer for JetstreamConsumer {
+    async fn parked(&mut self) -> Result<Vec<Parked>, JournalError> {
+        let tickets: Vec<Ticket> = {
+            let places = self.places.all();
+            let log = places.values().flat_map(|place| place.log.parked().iter().map(|seq| Ticket::Log(*seq)));
+            let replays = places.values().flat_map(|place| {
+                place.replays.iter().flat_map(|(id, running)| {
+                    running.front.parked().iter().map(|seq| Ticket::Replay { replay: *id, seq: *seq })
+                })
+            });
+            let mut tickets: Vec<Ticket> = log.chain(replays).collect();
+            // The log's before those of replays, each from the oldest on.
+            tickets.sort_unstable();
+            tickets
+        };
+        let shared = &self.shared;
+        let loaded: Vec<Result<Option<Parked>, JournalError>> = stream::iter(tickets)
+            .map(|ticket| async move {
+                let (Ticket::Log(seq) | Ticket::Replay { seq, .. }) = ticket else { return Ok(None) };
+                Ok(shared.event(seq).await?.map(|record| Parked { ticket, lane: record.lane() }))
+            })
+            .buffered(AT_ONCE)
+            .collect()
+            .await;
+        loaded.into_iter().filter_map(Result::transpose).collect()
+    }
+
+    async fn load(&mut self, ticket: Ticket) -> Result<Option<Entry>, JournalError> {
+        let record = match ticket {
+            Ticket::Log(seq) | Ticket::Replay { seq, .. } => self.shared.event(seq).await?,
+            Ticket::Letter(id) => self.shared.letter_event(id).await?,
+        };
+        Ok(record.map(|record| Entry { ticket, record: Arc::new(record) }))
+    }
+
+    async fn read(&mut self, max_events: usize, max_bytes: usize) -> Result<Vec<Entry>, JournalError> {
+        let mut entries = Vec::new();
+        if self.places.moved().is_cancelled() {
+            self.more = false;
+            return Ok(entries);
+        }
+        // Until it is known what there is: a future dropped here must not make `ready` wait for nothing.
+        self.more = true;
+        let mut budget = Budget { events: max_events.max(1), bytes: max_bytes, first: true };
+        self.look().await?;
+        self.read_letters(&mut budget, &mut entries).await?;
+        // The log and replays of it come first in turn, so that neither starves the other.
+        self.turn = !self.turn;
+        if self.turn {
+            self.read_log(&mut budget, &mut entries);
+        }
+        self.read_replays(&mut budget, &mut entries).await?;
+        if !self.turn {
+            self.read_log(&mut budget, &mut entries);
+        }
+        self.more = !entries.is_empty() || !self.letters_waiting.is_empty();
+        Ok(entries)
+    }
+
+    async fn ready(&mut self) {
+        if self.more {
+            return;
+        }
+        let asked = self.asked;
+        let log = async {
+            match &mut self.log {
+                Some(reader) => reader.ready().await,
+                None => std::future::pending().await,
+            }
+        };
+        let replays = async {
+            let walkers: Vec<_> = self.walkers.values_mut().map(|walker| Box::pin(walker.reader.ready())).collect();
+            if walkers.is_empty() {
+                return std::future::pending().await;
+            }
+            tokio::select! {
+                _ = select_all(walkers) => {}
+                () = tokio::time::sleep(LOOK_FOR_END) => {}
+            }
+        };
+        let asked = async {
+            if self.view.wait_for(|view| Some(view.table.asked) != asked).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = log => {}
+            () = replays => {}
+            () = asked => {}
+        }
+    }
+
+    async fn settle(&mut self, outcomes: Vec<(Ticket, Outcome)>) -> Result<(), JournalError> {
+        for (ticket, outcome) in outcomes {
+            self.settle_one(ticket, outcome).await?;
+        }
+        self.places.changed();
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), JournalError> {
+        self.places.save(&self.shared, true).await
+    }
+
+    fn moved(&self) -> CancellationToken {
+        self.places.moved().clone()
+    }
+}
+
+impl Drop for JetstreamConsumer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

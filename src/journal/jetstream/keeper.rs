@@ -1,0 +1,268 @@
+//! What is looked after about once a second: what grew too old, the size limit, replays that have ended, status and
+//! metrics. One replica does the first for all, the first in the table; should two believe that they are it, they do
+//! the same twice.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream::stream::Info;
+use futures_util::StreamExt as _;
+
+use super::place::{self, Document};
+use super::reader::{self, Wanted};
+use super::shared::Shared;
+use super::sinks::before;
+use super::{envelope, table::Known};
+use crate::journal::JournalError;
+use crate::metrics::SinkLabels;
+use crate::names::SinkName;
+
+const ROUND: Duration = Duration::from_secs(1);
+/// How often metrics of sinks are brought up to date.
+const METRICS: Duration = Duration::from_secs(5);
+/// Bytes for which there must be room before a full journal counts as writable again.
+const SOME_ROOM: u64 = 64 * 1024;
+/// Events that a sink loses at a time.
+const STEP: u64 = 512;
+
+/// Looks after the journal until it stops.
+pub(super) async fn keep(shared: Arc<Shared>) {
+    let mut ticks = tokio::time::interval(ROUND);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut shown: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            () = shared.stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let show = shown.is_none_or(|shown| shown.elapsed() >= METRICS);
+        if let Err(error) = shared.round(show).await {
+            tracing::debug!(%error, "the journal is looked after later");
+        }
+        if show {
+            shown = Some(Instant::now());
+        }
+    }
+}
+
+impl Shared {
+    async fn round(&self, show: bool) -> Result<(), JournalError> {
+        let info = self.measure().await?;
+        if self.table().members.keys().next() == Some(&self.me) {
+            self.end_replays().await?;
+            self.tidy(&info).await?;
+            self.expire_letters(before(self.config.dead_letter_retention)).await?;
+        }
+        // Full until there is room, and in trouble until the servers answer, which they just did.
+        let mut trouble = self.make_room(SOME_ROOM).await.err();
+        if let Some(unfit) = super::connect::unfit(&self.client, &self.config) {
+            trouble = Some(JournalError::Unavailable(unfit.to_string()));
+        }
+        if trouble.is_some() || self.view.borrow().alive {
+            self.trouble(trouble.as_ref());
+        }
+        if show {
+            self.show().await?;
+        }
+        Ok(())
+    }
+
+    /// Brings the status up to date.
+    pub(super) async fn measure(&self) -> Result<Info, JournalError> {
+        let info = self.log_info().await?;
+        let dead = self.dead.get_info().await;
+        let dead =
+            dead.map_err(|error| super::error::unavailable("the dead letters cannot be counted", error.kind()))?;
+        let mut status = self.status();
+        status.bytes = info.state.bytes + dead.state.bytes;
+        status.events = info.state.messages;
+        status.last_seq = status.last_seq.max(info.state.last_sequence);
+        let bytes = status.bytes;
+        drop(status);
+        self.metrics.journal_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        Ok(info)
+    }
+
+    async fn show(&self) -> Result<(), JournalError> {
+        for state in self.sink_states().await? {
+            let labels = SinkLabels { sink: state.sink.to_string() };
+            let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+            let metrics = &self.metrics;
+            metrics.sink_dead_letters.get_or_create(&labels).set(gauge(state.dead_letters));
+            metrics.sink_lag_events.get_or_create(&labels).set(gauge(state.lag_events));
+            let age = state.oldest_unsent.map_or(0, |oldest| (chrono::Utc::now() - oldest).num_seconds().max(0));
+            metrics.sink_oldest_unsent_seconds.get_or_create(&labels).set(age);
+            metrics.sink_unconfigured.get_or_create(&labels).set(i64::from(!state.configured));
+        }
+        Ok(())
+    }
+
+    /// The position up to which no sink is owed anything, by the leader of the log that this state is from; none if
+    /// the leader changed meanwhile, so that what it said of single parts and of the whole may not fit together.
+    async fn floor(&self, info: &Info) -> Result<Option<u64>, JournalError> {
+        let leader = |info: &Info| info.cluster.as_ref().and_then(|cluster| cluster.leader.clone());
+        let last = info.state.last_sequence;
+        let table = self.table();
+        let mut floor = last;
+        for (sink, known) in &table.sinks {
+            floor = floor.min(self.survey(sink, known, &table, last).await?.owed_nothing_up_to);
+        }
+        let after = self.log_info().await?;
+        // A sink that came meanwhile may begin at the start.
+        let same = leader(&after) == leader(info) && self.fresh_sinks().await? == table.sinks.len();
+        Ok(same.then_some(floor))
+    }
+
+    async fn fresh_sinks(&self) -> Result<usize, JournalError> {
+        Ok(self.change_table(|_| Ok(false)).await?.sinks.len())
+    }
+
+    /// Removes what is older than `retention` and owed to no sink.
+    async fn tidy(&self, info: &Info) -> Result<(), JournalError> {
+        let cutoff = before(self.config.retention);
+        let is_old = async |seq: u64| {
+            let next = self.next_event(None, seq).await?;
+            Ok::<_, JournalError>(next.filter(|(_, record)| record.received_at < cutoff).map(|(seq, _)| seq))
+        };
+        let first = info.state.first_sequence;
+        if info.state.messages == 0 || is_old(first).await?.is_none() {
+            return Ok(());
+        }
+        let Some(floor) = self.floor(info).await? else { return Ok(()) };
+        if floor < first {
+            return Ok(());
+        }
+        // The last position that is old, of those that may go: events are nearly in the order of their receipt.
+        let (mut old, mut young) = (first, floor + 1);
+        while young - old > 1 {
+            let middle = old + (young - old) / 2;
+            match is_old(middle).await? {
+                Some(seq) if seq < young => old = seq.max(middle),
+                Some(_) => young = middle,
+                None => young = middle,
+            }
+        }
+        self.purge_up_to(old).await
+    }
+
+    async fn purge_up_to(&self, seq: u64) -> Result<(), JournalError> {
+        let purged = self.log.purge().sequence(seq + 1).await;
+        purged.map_err(|error| super::error::unavailable("old events cannot be removed", error.kind()))?;
+        self.measure().await.map(|_| ())
+    }
+
+    /// Sees to it that so many bytes fit, or says why they do not.
+    pub(super) async fn make_room(&self, bytes: u64) -> Result<(), JournalError> {
+        let limit = self.config.max_size;
+        let fits = || self.status().bytes + bytes <= limit;
+        if fits() {
+            return Ok(());
+        }
+        let _alone = self.room.lock().await;
+        loop {
+            let info = self.measure().await?;
+            if fits() {
+                return Ok(());
+            }
+            let full = "journal.max_size is reached by events that sinks are still owed, and dead letters";
+            let full = || JournalError::Full(full.to_owned());
+            let state = &info.state;
+            let Some(floor) = self.floor(&info).await? else { return Err(full()) };
+            if state.messages > 0 && floor >= state.first_sequence {
+                let over = (self.status().bytes + bytes).saturating_sub(limit);
+                let each = (state.bytes / state.messages).max(1);
+                let goes = (over / each + 1).max(state.messages / 100);
+                self.purge_up_to(floor.min(state.first_sequence + goes)).await?;
+            } else if state.messages == 0 || !self.skip(&info).await? {
+                return Err(full());
+            }
+        }
+    }
+
+    /// Takes the oldest events from the sinks that allow it, if no other sink is owed them; whether it did.
+    async fn skip(&self, info: &Info) -> Result<bool, JournalError> {
+        let table = self.table();
+        let (first, last) = (info.state.first_sequence, info.state.last_sequence);
+        let mut upto = (first + STEP - 1).min(last);
+        let mut behind = Vec::new();
+        for (sink, known) in &table.sinks {
+            let floor = self.survey(sink, known, &table, last).await?.owed_nothing_up_to;
+            let may = self.specs().get(sink).is_some_and(|spec| spec.skip_when_full);
+            if may {
+                behind.push((sink, known, floor));
+            } else {
+                upto = upto.min(floor);
+            }
+        }
+        if upto < first {
+            return Ok(false);
+        }
+        let mut skipped = false;
+        for (sink, known, _) in behind.into_iter().filter(|(_, _, floor)| *floor < upto) {
+            self.skip_for(sink, known, first, upto).await?;
+            skipped = true;
+        }
+        Ok(skipped)
+    }
+
+    async fn skip_for(&self, sink: &SinkName, known: &Known, first: u64, upto: u64) -> Result<(), JournalError> {
+        let mut owed = std::collections::BTreeMap::new();
+        for part in 0..self.partitions() {
+            let mut before = Document::default();
+            let skip = |document: &mut Document| {
+                if document.version == 0 {
+                    *document = Document::new(known);
+                }
+                before = document.clone();
+                document.skip_to(upto);
+                Ok(*document != before)
+            };
+            self.state.change(&place::key(sink, part), skip).await?;
+            owed.insert(part, before);
+        }
+        let events = self.owed_between(sink, first, upto, &owed).await?;
+        self.change_table(|table| {
+            if let Some(known) = table.sinks.get_mut(sink) {
+                known.skipped += events;
+            }
+            Ok(true)
+        })
+        .await?;
+        if let Some(places) = self.working_on(sink) {
+            // It finds out by writing, and hands out nothing of these any more.
+            places.all().values_mut().for_each(|place| place.dirty = true);
+            places.save(self, true).await?;
+        }
+        self.metrics.sink_skipped.get_or_create(&SinkLabels { sink: sink.to_string() }).inc_by(events);
+        tracing::warn!(%sink, events, from = first, upto, "the journal is full: the sink's oldest unsent events were skipped");
+        Ok(())
+    }
+
+    /// How many events of this range the sink wants and, by these places, does not have.
+    async fn owed_between(
+        &self,
+        sink: &SinkName,
+        first: u64,
+        upto: u64,
+        places: &std::collections::BTreeMap<u16, Document>,
+    ) -> Result<u64, JournalError> {
+        let Some(wants) = self.specs().get(sink).map(|spec| spec.wants.clone()) else { return Ok(0) };
+        let wanted = Wanted { parts: places.keys().copied().collect(), after: first - 1, filters: Vec::new() };
+        let failed = |error: &dyn std::fmt::Display| super::error::unavailable("the log cannot be read", error);
+        let consumer = reader::consumer(self, &wanted, first).await?;
+        let count = usize::try_from(upto + 1 - first).unwrap_or(usize::MAX);
+        let mut messages =
+            consumer.fetch().max_messages(count).messages().await.map_err(|error| failed(&error.kind()))?;
+        let mut events = 0;
+        while let Some(message) = messages.next().await {
+            let message = message.map_err(|error| failed(&error))?;
+            let seq = message.info().map_err(|error| failed(&error))?.stream_sequence;
+            let place = self.part_of(&message.subject).and_then(|part| places.get(&part));
+            let owes = place.is_some_and(|place| seq > place.cursor || place.parked.contains(&seq));
+            if seq <= upto && owes && wants.matches(&envelope::read(&message.payload)?) {
+                events += 1;
+            }
+        }
+        Ok(events)
+    }
+}

@@ -1,0 +1,414 @@
+//! Dead letters: events that a sink gave up on, in a stream of their own, with their own copy of the record. A letter's
+//! number is its position there; a sink has one letter of an event. What changes about a letter, that it is to be tried
+//! again or that it failed again, stands in a document beside it.
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::consumer::pull;
+use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy};
+use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::message::PublishMessage;
+use chrono::{DateTime, Utc};
+use futures_util::StreamExt as _;
+use serde::{Deserialize, Serialize};
+
+use super::envelope;
+use super::error::{unavailable, unreadable};
+use super::partition::{self, Partition};
+use super::shared::{Shared, found};
+use crate::event::{EventId, Record};
+use crate::journal::{DeadLetter, JournalError, Letters};
+use crate::names::SinkName;
+
+/// Letters of which at most one answer tells.
+const LISTED: usize = 1000;
+/// Where a letter's description stands.
+const HEADER: &str = "Hooksink-Letter";
+/// How long the server keeps a consumer that was left behind.
+const FORGET: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What is known of a letter without its event.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Description {
+    sink: SinkName,
+    part: Partition,
+    event: EventId,
+    source: String,
+    kind: String,
+    received_at: i64,
+    bytes: u64,
+    died_at: i64,
+    attempts: u32,
+    reason: String,
+}
+
+/// What changed about a letter.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Change {
+    retrying: bool,
+    /// When, how often and why it failed since, if it did.
+    died_at: Option<i64>,
+    attempts: u32,
+    reason: String,
+}
+
+/// What is done with letters.
+#[derive(Clone, Copy)]
+enum Deed {
+    Retry,
+    Drop,
+}
+
+fn key(description: &Description, letter: i64) -> String {
+    format!("letter.{}.{}.{letter}", description.sink, description.part)
+}
+
+fn position(letter: i64) -> u64 {
+    u64::try_from(letter).unwrap_or_default()
+}
+
+fn number(position: u64) -> i64 {
+    i64::try_from(position).unwrap_or(i64::MAX)
+}
+
+fn described(headers: Option<&HeaderMap>) -> Result<Description, JournalError> {
+    let text = headers.and_then(|headers| headers.get(HEADER));
+    let description = text.and_then(|text| serde_json::from_str(text.as_str()).ok());
+    description.ok_or_else(|| unreadable("a dead letter"))
+}
+
+fn letter(id: i64, description: Description, change: Option<Change>) -> Result<DeadLetter, JournalError> {
+    let change = change.unwrap_or_default();
+    let time = |millis| DateTime::from_timestamp_millis(millis).ok_or_else(|| unreadable("a dead letter"));
+    let Description { died_at, attempts, reason, .. } = description;
+    let (died_at, attempts, reason) = match change.died_at {
+        Some(at) => (at, change.attempts, change.reason),
+        None => (died_at, attempts, reason),
+    };
+    Ok(DeadLetter {
+        id,
+        sink: description.sink,
+        event_id: description.event,
+        source: description.source,
+        kind: description.kind,
+        received_at: time(description.received_at)?,
+        died_at: time(died_at)?,
+        attempts,
+        reason,
+        bytes: description.bytes,
+        retrying: change.retrying,
+    })
+}
+
+impl Shared {
+    fn letter_subject(&self, sink: &SinkName, event: &str) -> String {
+        format!("{}.{sink}.{event}", self.names.dead_subjects())
+    }
+
+    /// Keeps an event that a sink gave up on. One that has a letter already brings it up to date.
+    pub(super) async fn bury(
+        &self,
+        sink: &SinkName,
+        record: &Record,
+        attempts: u32,
+        reason: &str,
+    ) -> Result<(), JournalError> {
+        let description = Description {
+            sink: sink.clone(),
+            part: partition::of(record, self.partitions()),
+            event: record.id,
+            source: record.source.to_string(),
+            kind: record.kind.as_str().to_owned(),
+            received_at: record.received_at.timestamp_millis(),
+            bytes: record.raw.len() as u64,
+            died_at: Utc::now().timestamp_millis(),
+            attempts,
+            reason: reason.to_owned(),
+        };
+        let failed = |error: &dyn std::fmt::Display| unavailable("a dead letter was not stored", error);
+        let subject = self.letter_subject(sink, &record.id.to_string());
+        let text = serde_json::to_string(&description).map_err(|error| failed(&error))?;
+        let message = PublishMessage::build()
+            .payload(envelope::write(record)?)
+            .header(HEADER, text.as_str())
+            .expected_last_subject_sequence(0);
+        let sent = match self.js.send_publish(subject.clone(), message).await {
+            Ok(ack) => ack.await,
+            Err(error) => Err(error),
+        };
+        match sent {
+            Ok(ack) if ack.sequence > 0 => Ok(()),
+            Ok(_) => Err(failed(&"it has no position")),
+            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
+                let there = found(self.dead.get_last_raw_message_by_subject(&subject).await)?;
+                match there {
+                    Some(message) => self.bury_again(number(message.sequence), attempts, reason, None).await,
+                    // Dropped this moment: it is tried again.
+                    None => Err(failed(&"it changed meanwhile")),
+                }
+            }
+            Err(error) => Err(failed(&error.kind())),
+        }
+    }
+
+    /// A letter failed again; whether it is still to be tried, if that is known.
+    pub(super) async fn bury_again(
+        &self,
+        id: i64,
+        attempts: u32,
+        reason: &str,
+        retrying: Option<bool>,
+    ) -> Result<(), JournalError> {
+        let Some((description, _)) = self.letter_message(id).await? else { return Ok(()) };
+        let died_at = Some(Utc::now().timestamp_millis());
+        let change = |change: &mut Change| {
+            let retrying = retrying.unwrap_or(change.retrying);
+            *change = Change { retrying, died_at, attempts, reason: reason.to_owned() };
+            Ok(true)
+        };
+        self.state.change(&key(&description, id), change).await.map(|_| ())
+    }
+
+    async fn letter_message(&self, id: i64) -> Result<Option<(Description, bytes::Bytes)>, JournalError> {
+        let Some(message) = found(self.dead.get_raw_message(position(id)).await)? else { return Ok(None) };
+        Ok(Some((described(Some(&message.headers))?, message.payload)))
+    }
+
+    /// The event of a letter.
+    pub(super) async fn letter_event(&self, id: i64) -> Result<Option<Record>, JournalError> {
+        self.letter_message(id).await?.map(|(_, payload)| envelope::read(&payload)).transpose()
+    }
+
+    /// A letter and its event.
+    pub(super) async fn show_letter(&self, id: i64) -> Result<Option<(DeadLetter, Record)>, JournalError> {
+        let Some((description, payload)) = self.letter_message(id).await? else { return Ok(None) };
+        let change = self.state.get::<Change>(&key(&description, id)).await?.map(|kept| kept.value);
+        Ok(Some((letter(id, description, change)?, envelope::read(&payload)?)))
+    }
+
+    /// Letters after this number, oldest first.
+    pub(super) async fn list_letters(
+        &self,
+        sink: Option<&SinkName>,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, JournalError> {
+        let mut letters = Vec::new();
+        for (id, description) in self.letters_after(sink, after, limit.min(LISTED)).await? {
+            letters.push((id, description));
+        }
+        let changed = self.state.below("letter").await?;
+        let mut listed = Vec::with_capacity(letters.len());
+        for (id, description) in letters {
+            let key = key(&description, id);
+            let is_changed = changed.binary_search_by(|other| other.as_str().cmp(&key["letter.".len()..])).is_ok();
+            let change = if is_changed { self.state.get::<Change>(&key).await?.map(|kept| kept.value) } else { None };
+            listed.push(letter(id, description, change)?);
+        }
+        Ok(listed)
+    }
+
+    /// Letters of a sink or of all.
+    pub(super) async fn count_letters(&self, sink: &SinkName) -> Result<u64, JournalError> {
+        let consumer = self.letter_consumer(Some(sink), 0).await?;
+        let count = consumer.cached_info().num_pending;
+        self.forget_consumer(&consumer).await;
+        Ok(count)
+    }
+
+    async fn letters_after(
+        &self,
+        sink: Option<&SinkName>,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, Description)>, JournalError> {
+        let failed = |error: &dyn std::fmt::Display| unavailable("dead letters cannot be read", error);
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let consumer = self.letter_consumer(sink, after).await?;
+        let mut letters = Vec::new();
+        if consumer.cached_info().num_pending > 0 {
+            let mut messages =
+                consumer.fetch().max_messages(limit).messages().await.map_err(|error| failed(&error.kind()))?;
+            while let Some(message) = messages.next().await {
+                let message = message.map_err(|error| failed(&error))?;
+                let seq = message.info().map_err(|error| failed(&error))?.stream_sequence;
+                letters.push((number(seq), described(message.headers.as_ref())?));
+            }
+        }
+        self.forget_consumer(&consumer).await;
+        Ok(letters)
+    }
+
+    async fn letter_consumer(
+        &self,
+        sink: Option<&SinkName>,
+        after: i64,
+    ) -> Result<Consumer<pull::Config>, JournalError> {
+        let config = pull::Config {
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: position(after) + 1 },
+            ack_policy: AckPolicy::None,
+            filter_subject: sink
+                .map_or_else(|| format!("{}.>", self.names.dead_subjects()), |sink| self.letter_subject(sink, "*")),
+            inactive_threshold: FORGET,
+            num_replicas: 1,
+            memory_storage: true,
+            headers_only: true,
+            ..pull::Config::default()
+        };
+        let made = self.js.create_consumer_on_stream(config, self.names.dead.as_str()).await;
+        made.map_err(|error| unavailable("dead letters cannot be read", error.kind()))
+    }
+
+    async fn forget_consumer(&self, consumer: &Consumer<pull::Config>) {
+        // The server forgets it by itself soon.
+        let _ = self.dead.delete_consumer(&consumer.cached_info().name).await;
+    }
+
+    /// Marks letters to be tried again; how many were not marked before.
+    pub(super) async fn retry_letters(&self, which: Letters) -> Result<u64, JournalError> {
+        let count = self.each_letter(which, Deed::Retry).await?;
+        if count > 0 {
+            self.change_table(|table| {
+                table.asked += 1;
+                Ok(true)
+            })
+            .await?;
+        }
+        Ok(count)
+    }
+
+    async fn act(&self, deed: Deed, id: i64, description: &Description) -> Result<bool, JournalError> {
+        match deed {
+            Deed::Retry => self.mark(id, description).await,
+            Deed::Drop => self.remove(id, description).await,
+        }
+    }
+
+    async fn mark(&self, id: i64, description: &Description) -> Result<bool, JournalError> {
+        let mut marked = false;
+        let mark = |change: &mut Change| {
+            marked = !change.retrying;
+            change.retrying = true;
+            Ok(marked)
+        };
+        self.state.change(&key(description, id), mark).await?;
+        Ok(marked)
+    }
+
+    /// Drops letters for good; how many there were.
+    pub(super) async fn drop_letters(&self, which: Letters) -> Result<u64, JournalError> {
+        self.each_letter(which, Deed::Drop).await
+    }
+
+    /// Drops a letter.
+    pub(super) async fn drop_letter(&self, id: i64) -> Result<(), JournalError> {
+        if let Some((description, _)) = self.letter_message(id).await? {
+            self.remove(id, &description).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, id: i64, description: &Description) -> Result<bool, JournalError> {
+        let deleted = self.dead.delete_message(position(id)).await;
+        let deleted = deleted.map_err(|error| unavailable("a dead letter cannot be dropped", error.kind()))?;
+        self.state.remove(&key(description, id)).await?;
+        Ok(deleted)
+    }
+
+    async fn each_letter(&self, which: Letters, deed: Deed) -> Result<u64, JournalError> {
+        let mut count = 0;
+        match which {
+            Letters::Ids(mut ids) => {
+                ids.sort_unstable();
+                ids.dedup();
+                for id in ids {
+                    if let Some((description, _)) = self.letter_message(id).await? {
+                        count += u64::from(self.act(deed, id, &description).await?);
+                    }
+                }
+            }
+            Letters::Sink(sink) => {
+                let mut after = 0;
+                loop {
+                    let letters = self.letters_after(Some(&sink), after, LISTED).await?;
+                    let Some((last, _)) = letters.last() else { break };
+                    after = *last;
+                    for (id, description) in letters {
+                        count += u64::from(self.act(deed, id, &description).await?);
+                    }
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    /// Letters of these parts that wait to be tried again, oldest first.
+    pub(super) async fn waiting_letters(
+        &self,
+        sink: &SinkName,
+        parts: &std::collections::BTreeSet<Partition>,
+    ) -> Result<Vec<i64>, JournalError> {
+        let mut waiting = Vec::new();
+        for rest in self.state.below(&format!("letter.{sink}")).await? {
+            let Some((part, id)) = rest.split_once('.') else { continue };
+            let (Ok(part), Ok(id)) = (part.parse::<Partition>(), id.parse::<i64>()) else { continue };
+            if !parts.contains(&part) {
+                continue;
+            }
+            let change = self.state.get::<Change>(&format!("letter.{sink}.{rest}")).await?;
+            if change.is_some_and(|kept| kept.value.retrying) {
+                waiting.push(id);
+            }
+        }
+        waiting.sort_unstable();
+        Ok(waiting)
+    }
+
+    /// Drops letters that died before this time and are not to be tried again; how many.
+    pub(super) async fn expire_letters(&self, before: DateTime<Utc>) -> Result<u64, JournalError> {
+        let mut dropped = 0;
+        let mut after = 0;
+        loop {
+            let letters = self.letters_after(None, after, LISTED).await?;
+            let Some((last, _)) = letters.last() else { return Ok(dropped) };
+            after = *last;
+            for (id, description) in letters {
+                // They are in the order in which they died first.
+                if description.died_at >= before.timestamp_millis() {
+                    return Ok(dropped);
+                }
+                let change = self.state.get::<Change>(&key(&description, id)).await?.map(|kept| kept.value);
+                let change = change.unwrap_or_default();
+                let old = change.died_at.is_none_or(|at| at < before.timestamp_millis());
+                if old && !change.retrying {
+                    dropped += u64::from(self.remove(id, &description).await?);
+                }
+            }
+        }
+    }
+
+    /// Hands the letters of a sink to another.
+    pub(super) async fn rename_letters(&self, old: &SinkName, new: &SinkName) -> Result<(), JournalError> {
+        loop {
+            let letters = self.letters_after(Some(old), 0, LISTED).await?;
+            if letters.is_empty() {
+                return Ok(());
+            }
+            for (id, description) in letters {
+                let Some(record) = self.letter_event(id).await? else { continue };
+                let change = self.state.get::<Change>(&key(&description, id)).await?.map(|kept| kept.value);
+                let now = letter(id, description.clone(), change.clone())?;
+                self.bury(new, &record, now.attempts, &now.reason).await?;
+                if now.retrying {
+                    let subject = self.letter_subject(new, &record.id.to_string());
+                    let there = found(self.dead.get_last_raw_message_by_subject(&subject).await)?;
+                    if let Some(message) = there {
+                        self.retry_letters(Letters::Ids(vec![number(message.sequence)])).await?;
+                    }
+                }
+                self.remove(id, &description).await?;
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! How far a sink is in one part of the log: a document for each, which one consumer writes at a time.
+//!
+//! Who takes a place over writes it first, with a name of its own. Whatever the one before still writes is refused then,
+//! so that it finds out. A place only ever tells of events that the sink has, that are dead letters, or that are parked
+//! in it; so that whoever goes on from it hands out each person's events from one that every earlier one of theirs was
+//! delivered before. First arrivals at the sink are in order, however many consumers believe that the place is theirs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::partition::Partition;
+use super::table::{Known, Replay, VERSION};
+use crate::journal::front::Front;
+use crate::names::SinkName;
+
+/// The document.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Document {
+    pub(super) version: u32,
+    /// The consumer that took it last.
+    pub(super) holder: String,
+    /// Positions up to here are done with, but for what is parked.
+    pub(super) cursor: u64,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) parked: BTreeSet<u64>,
+    /// Positions up to here were skipped at the size limit: of them nothing is parked either.
+    #[serde(default)]
+    pub(super) skipped_to: u64,
+    /// Whether it was ever delivered anything.
+    #[serde(default)]
+    pub(super) delivered: bool,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) replays: BTreeMap<i64, Walk>,
+}
+
+/// How far a replay is in this part.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Walk {
+    pub(super) cursor: u64,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) parked: BTreeSet<u64>,
+    /// Delivered, or given up on.
+    pub(super) delivered: u64,
+}
+
+impl Document {
+    /// The place of a sink that was nowhere in this part yet.
+    pub(super) fn new(known: &Known) -> Self {
+        Self { version: VERSION, cursor: known.start, ..Self::default() }
+    }
+
+    /// Nothing up to this position is owed any more.
+    pub(super) fn skip_to(&mut self, seq: u64) {
+        self.skipped_to = self.skipped_to.max(seq);
+        self.cursor = self.cursor.max(seq);
+        self.parked = self.parked.split_off(&(seq + 1));
+        for walk in self.replays.values_mut() {
+            walk.cursor = walk.cursor.max(seq);
+            walk.parked = walk.parked.split_off(&(seq + 1));
+        }
+    }
+}
+
+/// The key of the document.
+pub(super) fn key(sink: &SinkName, part: Partition) -> String {
+    format!("place.{sink}.{part}")
+}
+
+/// A place that a consumer works on.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) log: Front,
+    pub(super) replays: BTreeMap<i64, Running>,
+    pub(super) delivered: bool,
+    /// What a change of the document has to name.
+    pub(super) revision: u64,
+    /// Whether something was settled that is not written yet.
+    pub(super) dirty: bool,
+    /// The document as it was last written.
+    pub(super) written: Document,
+}
+
+/// A replay in one part.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) front: Front,
+    pub(super) last_seq: u64,
+    pub(super) delivered: u64,
+}
+
+impl Place {
+    /// The place that this document, of this revision, tells of.
+    pub(super) fn new(document: Document, revision: u64, replays: &[(i64, Replay)]) -> Self {
+        let mut place = Self {
+            log: Front::new(document.cursor, document.parked.clone()),
+            replays: BTreeMap::new(),
+            delivered: document.delivered,
+            revision,
+            dirty: false,
+            written: document,
+        };
+        place.know(replays);
+        place
+    }
+
+    /// Begins what runs now and did not before, and forgets what has ended.
+    pub(super) fn know(&mut self, replays: &[(i64, Replay)]) {
+        self.replays.retain(|id, _| replays.iter().any(|(running, _)| running == id));
+        for (id, replay) in replays {
+            let walk = self.written.replays.get(id);
+            self.replays.entry(*id).or_insert_with(|| {
+                let cursor = walk.map_or(replay.first_seq.saturating_sub(1), |walk| walk.cursor);
+                let parked = walk.map(|walk| walk.parked.clone()).unwrap_or_default();
+                let delivered = walk.map_or(0, |walk| walk.delivered);
+                Running { front: Front::new(cursor, parked), last_seq: replay.last_seq, delivered }
+            });
+        }
+    }
+
+    /// The document as it should be.
+    pub(super) fn document(&self) -> Document {
+        let walk = |running: &Running| Walk {
+            cursor: running.front.cursor(),
+            parked: running.front.parked().clone(),
+            delivered: running.delivered,
+        };
+        Document {
+            version: VERSION,
+            holder: self.written.holder.clone(),
+            cursor: self.log.cursor(),
+            parked: self.log.parked().clone(),
+            skipped_to: self.written.skipped_to,
+            delivered: self.delivered,
+            replays: self.replays.iter().map(|(id, running)| (*id, walk(running))).collect(),
+        }
+    }
+
+    /// The front that a ticket belongs to; 0 is the log.
+    pub(super) fn front(&mut self, replay: i64) -> Option<&mut Front> {
+        if replay == 0 { Some(&mut self.log) } else { self.replays.get_mut(&replay).map(|running| &mut running.front) }
+    }
+
+    /// Takes over what somebody else wrote into the document, though this consumer holds it: what was skipped. Its own
+    /// words, written and not acknowledged, may stand there as well.
+    pub(super) fn merge(&mut self, document: Document, revision: u64) {
+        if document.skipped_to > self.written.skipped_to {
+            self.log.skip_to(document.skipped_to);
+            for running in self.replays.values_mut() {
+                running.front.skip_to(document.skipped_to.min(running.last_seq));
+            }
+        }
+        self.written = document;
+        self.revision = revision;
+        self.dirty = true;
+    }
+}

@@ -1,0 +1,208 @@
+//! The places that one consumer works on, and the task that writes them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::partition::Partition;
+use super::place::{self, Document, Place};
+use super::shared::Shared;
+use super::state::NotPut;
+use super::table::Replay;
+use crate::journal::JournalError;
+use crate::names::SinkName;
+
+/// How long an outcome may wait to be written: what a crash makes a sink get again.
+const DELAY: Duration = Duration::from_millis(200);
+/// How often a place is written in which nothing happened but that others' events were passed over.
+const IDLE: Duration = Duration::from_secs(10);
+/// Places read or written at once.
+const AT_ONCE: usize = 16;
+
+/// The places.
+pub(super) struct Places {
+    sink: SinkName,
+    /// The name of the consumer.
+    holder: String,
+    parts: BTreeSet<Partition>,
+    places: Mutex<BTreeMap<Partition, Place>>,
+    /// One writes at a time.
+    writing: tokio::sync::Mutex<()>,
+    changed: Notify,
+    /// The consumer is to end: another has a place of it, or is to have one.
+    moved: CancellationToken,
+}
+
+impl Places {
+    /// Takes these parts over: what another consumer of them writes from now on is refused.
+    pub(super) async fn take(
+        shared: &Shared,
+        sink: &SinkName,
+        parts: BTreeSet<Partition>,
+        replays: &[(i64, Replay)],
+    ) -> Result<Self, JournalError> {
+        let holder = uuid::Uuid::new_v4().to_string();
+        let known = shared.table().sinks.get(sink).cloned().unwrap_or_default();
+        let taken = stream::iter(parts.iter().copied())
+            .map(|part| {
+                let (holder, known) = (&holder, &known);
+                async move {
+                    let key = place::key(sink, part);
+                    let take = |document: &mut Document| {
+                        if document.version == 0 {
+                            *document = Document::new(known);
+                        }
+                        document.holder.clone_from(holder);
+                        Ok(true)
+                    };
+                    shared.state.change(&key, take).await?;
+                    // Read once more for its revision: whoever wrote since has taken it.
+                    let kept = shared.state.get::<Document>(&key).await?;
+                    let kept = kept.filter(|kept| kept.value.holder == *holder);
+                    let kept = kept.ok_or_else(|| JournalError::Refused(format!("sink {sink} was taken over")))?;
+                    Ok((part, Place::new(kept.value, kept.revision, replays)))
+                }
+            })
+            .buffer_unordered(AT_ONCE)
+            .collect::<Vec<Result<_, JournalError>>>()
+            .await;
+        let places = taken.into_iter().collect::<Result<BTreeMap<_, _>, _>>()?;
+        Ok(Self {
+            sink: sink.clone(),
+            holder,
+            parts,
+            places: Mutex::new(places),
+            writing: tokio::sync::Mutex::default(),
+            changed: Notify::new(),
+            moved: CancellationToken::new(),
+        })
+    }
+
+    /// The sink they are of.
+    pub(super) fn sink(&self) -> &SinkName {
+        &self.sink
+    }
+
+    /// The parts they are of.
+    pub(super) fn parts(&self) -> &BTreeSet<Partition> {
+        &self.parts
+    }
+
+    /// All of them. Held only for work in memory.
+    pub(super) fn all(&self) -> MutexGuard<'_, BTreeMap<Partition, Place>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has them written soon.
+    pub(super) fn changed(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Cancelled when the consumer is to end.
+    pub(super) fn moved(&self) -> &CancellationToken {
+        &self.moved
+    }
+
+    /// Writes what was settled; with `all`, also how far it passed over others' events.
+    pub(super) async fn save(&self, shared: &Shared, all: bool) -> Result<(), JournalError> {
+        let _alone = self.writing.lock().await;
+        let due: Vec<(Partition, Document, u64)> = {
+            let mut places = self.all();
+            let due = places.iter_mut().filter_map(|(part, place)| {
+                let document = place.document();
+                let write = place.dirty || all && document != place.written;
+                // What is settled from now on is written the next time.
+                place.dirty &= !write;
+                write.then_some((*part, document, place.revision))
+            });
+            due.collect()
+        };
+        let written: Vec<Result<(), JournalError>> = stream::iter(due)
+            .map(|(part, document, revision)| self.write(shared, part, document, revision))
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
+        written.into_iter().collect()
+    }
+
+    async fn write(
+        &self,
+        shared: &Shared,
+        part: Partition,
+        document: Document,
+        revision: u64,
+    ) -> Result<(), JournalError> {
+        let key = place::key(&self.sink, part);
+        let outcome = match shared.state.put(&key, &document, revision).await {
+            Ok(revision) => {
+                if let Some(place) = self.all().get_mut(&part) {
+                    place.revision = revision;
+                    place.written = document;
+                }
+                return Ok(());
+            }
+            Err(NotPut::Failed(error)) => Err(error),
+            Err(NotPut::Changed) => match shared.state.get::<Document>(&key).await {
+                Ok(Some(kept)) if kept.value.holder == self.holder => {
+                    if let Some(place) = self.all().get_mut(&part) {
+                        place.merge(kept.value, kept.revision);
+                    }
+                    self.changed();
+                    return Ok(());
+                }
+                Ok(_) => {
+                    tracing::info!(sink = %self.sink, part, "another replica hands out this part now");
+                    // What becomes of its events here is not this consumer's to tell any more.
+                    self.all().remove(&part);
+                    self.moved.cancel();
+                    return Ok(());
+                }
+                Err(error) => Err(error),
+            },
+        };
+        if let Some(place) = self.all().get_mut(&part) {
+            place.dirty = true;
+        }
+        outcome
+    }
+}
+
+/// Writes places as long as the consumer is there, and tells it when it is to end.
+pub(super) async fn look_after(shared: Arc<Shared>, places: Arc<Places>) {
+    let mut view = shared.view.subscribe();
+    let mut idle = tokio::time::interval(IDLE);
+    loop {
+        let all = tokio::select! {
+            () = places.changed.notified() => false,
+            _ = idle.tick() => true,
+            changed = view.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let mine = mine(&shared, &places.sink);
+                if mine != places.parts {
+                    places.moved.cancel();
+                }
+                continue;
+            }
+        };
+        if !all {
+            tokio::time::sleep(DELAY).await;
+        }
+        if let Err(error) = places.save(&shared, all).await {
+            tracing::debug!(sink = %places.sink, %error, "places are written later");
+            places.changed();
+        }
+    }
+}
+
+/// What this replica is to hand out to this sink now.
+pub(super) fn mine(shared: &Shared, sink: &SinkName) -> BTreeSet<Partition> {
+    let view = shared.view.borrow();
+    if view.alive { view.table.mine(&shared.me, sink, shared.partitions()) } else { BTreeSet::new() }
+}

@@ -1,0 +1,119 @@
+//! Documents by key, in a stream that keeps the newest message of each subject: read from the stream's leader, written
+//! on the condition that nobody else wrote since.
+
+use async_nats::jetstream::Context;
+use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
+use futures_util::TryStreamExt as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::{unavailable, unreadable};
+use crate::journal::JournalError;
+
+/// Tries of a change that others get in the way of.
+const TRIES: usize = 20;
+
+/// The documents.
+#[derive(Clone)]
+pub(super) struct State {
+    js: Context,
+    stream: Stream<()>,
+    prefix: String,
+}
+
+/// A document as it was read.
+#[derive(Debug, Clone)]
+pub(super) struct Kept<T> {
+    pub(super) value: T,
+    /// What a change of it has to name.
+    pub(super) revision: u64,
+}
+
+/// Why a document was not written.
+#[derive(Debug)]
+pub(super) enum NotPut {
+    /// Somebody else wrote it since it was read; or this very change arrived, and its acknowledgement did not.
+    Changed,
+    /// It could not be written, or nobody said that it was.
+    Failed(JournalError),
+}
+
+impl State {
+    /// The documents in this stream, whose subjects begin with `prefix`.
+    pub(super) fn new(js: Context, stream: Stream<()>, prefix: String) -> Self {
+        Self { js, stream, prefix }
+    }
+
+    fn subject(&self, key: &str) -> String {
+        format!("{}.{key}", self.prefix)
+    }
+
+    /// A document.
+    pub(super) async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<Kept<T>>, JournalError> {
+        match self.stream.get_last_raw_message_by_subject(&self.subject(key)).await {
+            Ok(message) => {
+                let value = serde_json::from_slice(&message.payload).map_err(|_| unreadable(key))?;
+                Ok(Some(Kept { value, revision: message.sequence }))
+            }
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(unavailable("what replicas share cannot be read", error.kind())),
+        }
+    }
+
+    /// Writes a document that had this revision when it was read, 0 if there was none; its new revision.
+    pub(super) async fn put<T: Serialize>(&self, key: &str, value: &T, revision: u64) -> Result<u64, NotPut> {
+        let failed = |error: String| NotPut::Failed(unavailable("what replicas share cannot be written", error));
+        let payload = serde_json::to_vec(value).map_err(|error| failed(error.to_string()))?;
+        let message = PublishMessage::build().payload(payload.into()).expected_last_subject_sequence(revision);
+        let refused = |error: async_nats::jetstream::context::PublishError| match error.kind() {
+            PublishErrorKind::WrongLastSequence => NotPut::Changed,
+            kind => failed(kind.to_string()),
+        };
+        let ack = self.js.send_publish(self.subject(key), message).await.map_err(refused)?;
+        let ack = ack.await.map_err(refused)?;
+        if ack.sequence == 0 { Err(failed("it was not stored".to_owned())) } else { Ok(ack.sequence) }
+    }
+
+    /// Changes a document, from nothing if there is none, as often as others get in the way; the new one. `change` says
+    /// whether there is anything to write.
+    pub(super) async fn change<T: Serialize + DeserializeOwned + Default>(
+        &self,
+        key: &str,
+        mut change: impl FnMut(&mut T) -> Result<bool, JournalError>,
+    ) -> Result<T, JournalError> {
+        let mut last = None;
+        for _ in 0..TRIES {
+            let (mut value, revision) =
+                self.get::<T>(key).await?.map_or_else(|| (T::default(), 0), |kept| (kept.value, kept.revision));
+            if !change(&mut value)? {
+                return Ok(value);
+            }
+            match self.put(key, &value, revision).await {
+                Ok(_) => return Ok(value),
+                Err(NotPut::Changed) => {}
+                Err(NotPut::Failed(error)) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| JournalError::Unavailable("others keep changing what replicas share".to_owned())))
+    }
+
+    /// Removes a document for good.
+    pub(super) async fn remove(&self, key: &str) -> Result<(), JournalError> {
+        let purge = self.stream.purge().filter(self.subject(key)).await;
+        purge.map(|_| ()).map_err(|error| unavailable("what replicas share cannot be removed", error.kind()))
+    }
+
+    /// The keys below this one, in order.
+    pub(super) async fn below(&self, key: &str) -> Result<Vec<String>, JournalError> {
+        let failed = |error| unavailable("what replicas share cannot be listed", error);
+        let above = self.subject(key) + ".";
+        let subjects = self.stream.info_with_subjects(format!("{above}>")).await.map_err(failed)?;
+        let subjects: Vec<(String, usize)> = subjects.try_collect().await.map_err(failed)?;
+        let mut keys: Vec<String> =
+            subjects.into_iter().filter_map(|(subject, _)| Some(subject.strip_prefix(&above)?.to_owned())).collect();
+        keys.sort_unstable();
+        Ok(keys)
+    }
+}
