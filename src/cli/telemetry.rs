@@ -20,15 +20,18 @@ pub(crate) fn flush() {
 
 /// What is left out unless `log.level` asks for it: libraries that say at each attempt what the sink says once, when it is
 /// down for it.
-const SILENT: &str = "rustls_platform_verifier=off,async_nats=off,lapin=off";
+const SILENT: &str = "rustls_platform_verifier=off,async_nats=off";
+
+/// What is left out whatever is asked for: it warns of a message that came back with all that is in it.
+const NEVER: &str = "lapin=off";
 
 /// Starts diagnostics as configured; `RUST_LOG` ranks above `log.level`.
 pub(crate) fn start(config: &LogConfig) -> Outcome {
     let filter = match std::env::var(EnvFilter::DEFAULT_ENV) {
-        Ok(text) if !text.is_empty() => {
-            text.parse().map_err(|error| Failure::usage(format!("RUST_LOG is no filter: {error}")))?
-        }
-        _ => EnvFilter::new(format!("{SILENT},{}", config.level)),
+        Ok(text) if !text.is_empty() => format!("{text},{NEVER}")
+            .parse()
+            .map_err(|error| Failure::usage(format!("RUST_LOG is no filter: {error}")))?,
+        _ => EnvFilter::new(format!("{SILENT},{},{NEVER}", config.level)),
     };
     let writer = LogLines::to(io::stderr())
         .map_err(|error| Failure::internal(format!("the thread that writes diagnostics cannot start: {error}")))?;

@@ -48,6 +48,7 @@ mod kafka;
 mod log;
 mod nats;
 pub mod postgres;
+mod rabbitmq;
 pub mod redis;
 mod registry;
 mod shared;
@@ -70,6 +71,7 @@ pub use self::kafka::{KafkaCompression, KafkaFormat, KafkaLogin, KafkaSinkConfig
 pub use self::log::{LogSink, LogSinkConfig, LogSinkFormat};
 pub use self::nats::{NatsSink, NatsSinkConfig};
 pub use self::postgres::{PostgresSink, PostgresSinkConfig};
+pub use self::rabbitmq::{AmqpAddress, RabbitmqSink, RabbitmqSinkConfig};
 pub use self::redis::{RedisSink, RedisSinkConfig};
 pub(crate) use self::registry::READERS;
 pub use self::registry::SinkKind;

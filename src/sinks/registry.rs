@@ -8,6 +8,7 @@ use super::kafka::KafkaSinkConfig;
 use super::log::LogSinkConfig;
 use super::nats::NatsSinkConfig;
 use super::postgres::PostgresSinkConfig;
+use super::rabbitmq::RabbitmqSinkConfig;
 use super::redis::RedisSinkConfig;
 use super::{BoxError, Sink};
 use crate::names::SinkName;
@@ -68,4 +69,6 @@ sink_types! {
     Nats "nats" NatsSinkConfig,
     /// Rows of a table of PostgreSQL.
     Postgres "postgres" PostgresSinkConfig,
+    /// An exchange of RabbitMQ.
+    Rabbitmq "rabbitmq" RabbitmqSinkConfig,
 }

@@ -96,6 +96,14 @@ fn config(target: &str, log: &str) -> String {
         type = "http"
         url = "https://no-such-host.invalid/s3cr3t-path?token=s3cr3t-query"
         retry_max = "60s"
+        [sinks.rabbitmq]
+        type = "rabbitmq"
+        url = "amqp://127.0.0.1:1"
+        username = "hooksink"
+        password = "s3cr3t-password"
+        exchange = "hooks"
+        retry_max = "50ms"
+        retry_initial = "1ms"
         [sinks.stream]
         type = "nats"
         url = "nats://127.0.0.1:1"
@@ -239,7 +247,7 @@ async fn no_mark_is_in_what_a_server_says() {
             (text.lines().count() >= 24).then_some(text)
         });
         let mut said = String::new();
-        for what in ["sink=nowhere", "sink=unresolvable", "sink=crm", "sink=stream"] {
+        for what in ["sink=nowhere", "sink=unresolvable", "sink=crm", "sink=stream", "sink=rabbitmq"] {
             let json = what.replace("=", "\":\"");
             said =
                 eventually(what, || Some(server.stderr()).filter(|text| text.contains(what) || text.contains(&json)));

@@ -81,6 +81,7 @@ macro_rules! servers {
 
 servers! {
     nats Nats;
+    rabbitmq Rabbitmq;
     redis RedisServer;
     postgres PostgresServer;
     pgbouncer PgBouncer;

@@ -1,0 +1,298 @@
+//! `type = "rabbitmq"`: events published to an exchange over AMQP 0-9-1, each confirmed before it counts.
+//!
+//! Messages are persistent and mandatory: one that no queue takes comes back, and is a failure. What is confirmed lies on
+//! the disks of durable queues. Nothing is declared. <https://www.rabbitmq.com/docs/confirms>
+//!
+//! A call has a channel for itself and publishes in rounds, of each person one event a round; the next round begins when
+//! all of one is confirmed. That keeps a person's events in order whatever fails, and it tells which event came back: a
+//! server may confirm several at once, and what it returned lies before that in the stream of the channel, but nothing
+//! says which of the confirmations it belongs to.
+
+mod connection;
+mod failure;
+mod rounds;
+mod settings;
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use lapin::options::{BasicPublishOptions, ExchangeDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel, Confirmation, ExchangeKind};
+use tokio::time::{Instant, timeout_at};
+
+use self::connection::Connection;
+use self::rounds::rounds;
+pub use self::settings::{AmqpAddress, RabbitmqSinkConfig};
+use super::shared::Shared;
+use super::{Blame, BoxError, Checked, Limits, Sink, SinkError, Undelivered};
+use crate::event::{Event, Format};
+
+/// How much longer than its own time-out a call may take, as the dispatcher sees it.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Survives a restart of the server (AMQP 0-9-1, basic.delivery-mode).
+const PERSISTENT: u8 = 2;
+
+/// Publishes events to an exchange.
+pub struct RabbitmqSink {
+    config: RabbitmqSinkConfig,
+    connection: Shared<Connection>,
+}
+
+/// What became of the events of a call so far.
+struct Call<'a> {
+    sink: &'a RabbitmqSink,
+    events: &'a [Event],
+    deadline: Instant,
+    confirmed: Vec<bool>,
+    failed: Vec<(usize, SinkError)>,
+}
+
+impl RabbitmqSink {
+    /// A sink of this configuration. Nothing is connected before the first event.
+    pub fn new(config: &RabbitmqSinkConfig) -> Self {
+        Self { config: config.clone(), connection: Shared::new(Connection::is_alive) }
+    }
+
+    fn properties(&self, event: &Event) -> BasicProperties {
+        let record = &*event.record;
+        let content_type = match self.config.encoding.format {
+            Format::Cloudevents => "application/cloudevents+json",
+            Format::Raw => "application/json",
+        };
+        let time = record.occurred_at.unwrap_or(record.received_at).timestamp();
+        BasicProperties::default()
+            .with_message_id(record.id.to_string().into())
+            .with_type(record.kind.as_str().into())
+            .with_content_type(content_type.into())
+            .with_timestamp(u64::try_from(time).unwrap_or_default())
+            .with_app_id("hooksink".into())
+            .with_delivery_mode(PERSISTENT)
+    }
+
+    async fn connected(&self, deadline: Instant) -> Result<std::sync::Arc<Connection>, SinkError> {
+        let late = |_| transient(format!("not connected within {:?}", self.config.timeout));
+        let connecting = timeout_at(deadline, self.connection.get(async || Connection::open(&self.config).await));
+        connecting.await.map_err(late)?.map_err(transient)
+    }
+}
+
+impl Call<'_> {
+    /// Publishes round by round, until all is confirmed or something fails.
+    async fn run(&mut self) -> Result<(), SinkError> {
+        let connection = self.sink.connected(self.deadline).await?;
+        if !connection.unblocked(self.deadline).await {
+            return Err(transient("the server takes nothing: its memory or disk alarm is on".to_owned()));
+        }
+        let result = timeout_at(self.deadline, self.rounds(&connection)).await;
+        let blocked = connection.is_blocked();
+        match result {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                if !connection.is_alive() {
+                    self.sink.connection.forget(&connection);
+                }
+                Err(error)
+            }
+            // What lies in a connection that is only blocked goes out with it; another one would be blocked too.
+            Err(_) if blocked => Err(transient("the server takes nothing: its memory or disk alarm is on".to_owned())),
+            Err(_) => {
+                self.sink.connection.forget(&connection);
+                Err(transient(format!("no confirmation within {:?}", self.sink.config.timeout)))
+            }
+        }
+    }
+
+    async fn rounds(&mut self, connection: &Connection) -> Result<(), SinkError> {
+        let channel = connection.channel().await.map_err(|error| transient(failure::describe(&error)))?;
+        for round in rounds(self.events) {
+            self.round(connection, &channel, &round).await?;
+            if !self.failed.is_empty() {
+                break;
+            }
+        }
+        connection.give_back(channel);
+        Ok(())
+    }
+
+    /// Publishes these events and notes what became of each. An error ends the channel.
+    async fn round(&mut self, connection: &Connection, channel: &Channel, round: &[usize]) -> Result<(), SinkError> {
+        let mut bodies = Vec::with_capacity(round.len());
+        for &position in round {
+            let body = self.sink.config.encoding.encode(&self.events[position]);
+            match connection.max_message() {
+                Some(limit) if body.len() as u64 > limit => self.failed.push((position, too_large(body.len(), limit))),
+                _ => bodies.push((position, body)),
+            }
+        }
+        let published = join_all(bodies.iter().map(|(position, body)| self.publish(channel, *position, body))).await;
+        let confirmed = join_all(published.into_iter().map(async |published| published?.await)).await;
+
+        let mut returned = HashSet::new();
+        let mut broken = None;
+        let mut acknowledged = Vec::new();
+        for ((position, body), result) in bodies.iter().zip(confirmed) {
+            match result {
+                Ok(Confirmation::Ack(message)) => {
+                    acknowledged.push(*position);
+                    returned.extend(message.and_then(|message| message.delivery.properties.message_id().clone()));
+                }
+                Ok(Confirmation::Nack(message)) => {
+                    returned.extend(message.and_then(|message| message.delivery.properties.message_id().clone()));
+                    self.failed.push((*position, transient("a queue refuses it; it is full, or cannot store it")));
+                }
+                Ok(Confirmation::NotRequested) => {
+                    self.failed.push((*position, transient("the server confirms nothing")))
+                }
+                Err(error) => {
+                    let limit = failure::max_message(&error);
+                    if let Some(limit) = limit {
+                        connection.note_max_message(limit);
+                    }
+                    let cause = match limit {
+                        Some(limit) if body.len() as u64 > limit => too_large(body.len(), limit),
+                        _ => transient(failure::describe(&error)),
+                    };
+                    self.failed.push((*position, cause));
+                    broken = Some(transient(failure::describe(&error)));
+                }
+            }
+        }
+        for position in acknowledged {
+            let id = self.events[position].record.id.to_string();
+            if returned.iter().any(|returned| returned.as_str() == id) {
+                self.failed.push((position, self.unroutable(position)));
+            } else {
+                self.confirmed[position] = true;
+            }
+        }
+        broken.map_or(Ok(()), Err)
+    }
+
+    async fn publish(
+        &self,
+        channel: &Channel,
+        position: usize,
+        body: &[u8],
+    ) -> Result<lapin::PublisherConfirm, lapin::Error> {
+        let (sink, event) = (self.sink, &self.events[position]);
+        let exchange = sink.config.exchange.render(&event.record);
+        let routing_key = sink.config.routing_key.render(&event.record);
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        channel.basic_publish(exchange.into(), routing_key.into(), options, body, sink.properties(event)).await
+    }
+
+    /// Somebody may bind a queue, and then it goes on: nothing is wrong with the event.
+    fn unroutable(&self, position: usize) -> SinkError {
+        let record = &self.events[position].record;
+        let (exchange, key) = (&self.sink.config.exchange, &self.sink.config.routing_key);
+        transient(format!(
+            "no queue is bound to exchange \"{}\" for routing key \"{}\"",
+            exchange.render(record),
+            key.render(record)
+        ))
+    }
+
+    /// What the dispatcher is told: of the first event that did not get through.
+    fn ended(mut self, result: Result<(), SinkError>) -> Result<(), Undelivered> {
+        let Some(first) = self.confirmed.iter().position(|confirmed| !confirmed) else { return Ok(()) };
+        self.failed.sort_by_key(|(position, _)| *position);
+        let own =
+            self.failed.iter().position(|(position, _)| *position == first).map(|own| self.failed.swap_remove(own).1);
+        let (blame, cause) = match (own, result) {
+            (Some(cause @ SinkError::Permanent { .. }), _) => (Blame::Event, cause),
+            (Some(cause), _) | (None, Err(cause)) => (Blame::Unknown, cause),
+            // It was not sent, since something behind it failed.
+            (None, Ok(())) => match self.failed.into_iter().next() {
+                Some((_, SinkError::Permanent { source })) => (Blame::Unknown, transient(source)),
+                Some((_, cause)) => (Blame::Unknown, cause),
+                None => (Blame::Unknown, transient("not sent")),
+            },
+        };
+        Err(Undelivered { delivered: first, blame, cause })
+    }
+}
+
+#[async_trait]
+impl Sink for RabbitmqSink {
+    async fn deliver(&self, events: &[Event]) -> Result<(), Undelivered> {
+        let deadline = Instant::now() + self.config.timeout;
+        let confirmed = vec![false; events.len()];
+        let mut call = Call { sink: self, events, deadline, confirmed, failed: Vec::new() };
+        let result = call.run().await;
+        call.ended(result)
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            max_events: self.config.batch_events,
+            max_bytes: usize::try_from(self.config.batch_bytes).unwrap_or(usize::MAX),
+            concurrency: self.config.concurrency,
+            timeout: self.config.timeout + GRACE,
+            linger: Duration::ZERO,
+        }
+    }
+
+    async fn check(&self) -> Result<Checked, BoxError> {
+        let deadline = Instant::now() + self.config.timeout;
+        let connection = self.connected(deadline).await?;
+        let late = |_| format!("no answer within {:?}", self.config.timeout);
+        let checked = timeout_at(deadline, self.may_publish(&connection)).await.map_err(late)?;
+        timeout_at(deadline, connection.close()).await.map_err(late)?;
+        checked
+    }
+
+    async fn close(&self) -> Result<(), BoxError> {
+        if let Some(connection) = self.connection.take() {
+            let _ = tokio::time::timeout(self.config.connect_timeout, connection.close()).await;
+        }
+        Ok(())
+    }
+}
+
+impl RabbitmqSink {
+    /// Proves the right to publish with a message that the server refuses for its expiration, after all that is about
+    /// rights and before anything is routed.
+    async fn may_publish(&self, connection: &Connection) -> Result<Checked, BoxError> {
+        let exchange = self.config.exchange.sample();
+        let described = |error: lapin::Error| failure::describe(&error);
+        if !exchange.is_empty() {
+            let channel = connection.channel().await.map_err(described)?;
+            let passive = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+            let declared =
+                channel.exchange_declare(exchange.as_str().into(), ExchangeKind::Topic, passive, FieldTable::default());
+            declared.await.map_err(described)?;
+            connection.give_back(channel);
+        }
+        let channel = connection.channel().await.map_err(described)?;
+        let properties = BasicProperties::default().with_expiration("hooksink check".into());
+        let key = self.config.routing_key.sample();
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let publish = channel.basic_publish(exchange.as_str().into(), key.into(), options, b"", properties);
+        let refused = async { publish.await?.await };
+        match refused.await {
+            Err(error) if failure::is_about_expiration(&error) => Ok(Checked {
+                found: format!(
+                    "RabbitMQ, publishing to exchange \"{exchange}\" in vhost {} allowed; which queues are bound shows \
+                     with the first event, and the server does not tell its max_message_size",
+                    self.config.vhost
+                ),
+                max_event_bytes: None,
+            }),
+            Err(error) => Err(failure::describe(&error).into()),
+            Ok(_) => Err("the server does not check what it is sent, and is none of RabbitMQ".into()),
+        }
+    }
+}
+
+fn too_large(bytes: usize, limit: u64) -> SinkError {
+    let source = format!("{bytes} bytes are more than the server's max_message_size of {limit}");
+    SinkError::Permanent { source: source.into() }
+}
+
+fn transient(source: impl Into<BoxError>) -> SinkError {
+    SinkError::Transient { retry_after: None, source: source.into() }
+}

@@ -1,0 +1,232 @@
+//! What `type = "rabbitmq"` is told.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Url;
+
+use super::super::encoding::Encoding;
+use super::super::template::Template;
+use super::super::tls::TlsFiles;
+use super::super::{BoxError, Sink};
+use super::RabbitmqSink;
+use crate::names::SinkName;
+use crate::secret::Secrets;
+use crate::settings::units::{duration, size};
+use crate::settings::values::{self, number};
+use crate::settings::{Given, Section, secrets};
+
+/// Bytes of a name of AMQP.
+const LONGEST_NAME: usize = 255;
+
+/// `type = "rabbitmq"`: an exchange of RabbitMQ.
+#[derive(Debug, Clone)]
+pub struct RabbitmqSinkConfig {
+    /// `url`: nodes of one cluster, tried in this order. Without credentials.
+    pub url: Vec<AmqpAddress>,
+    /// `vhost`: the virtual host.
+    pub vhost: String,
+    /// `username`
+    pub username: String,
+    /// `password`
+    pub password: Secrets,
+    /// `exchange`: where each event is published; the default exchange if empty.
+    pub exchange: Template,
+    /// `routing_key`: by which the exchange finds queues.
+    pub routing_key: Template,
+    /// `format` and `include_raw`.
+    pub encoding: Encoding,
+    /// `ca_file`, `client_cert_file` and `client_key_file`.
+    pub tls: TlsFiles,
+    /// `heartbeat`: in whole seconds; after two without a sign the connection counts as broken.
+    pub heartbeat: u16,
+    /// `connect_timeout`: for one node of the list.
+    pub connect_timeout: Duration,
+    /// `timeout`: for a whole call.
+    pub timeout: Duration,
+    /// `concurrency`: calls at once, each on a channel of its own.
+    pub concurrency: usize,
+    /// `batch_events`: events a call.
+    pub batch_events: usize,
+    /// `batch_bytes`: raw bytes a call.
+    pub batch_bytes: u64,
+}
+
+/// `amqp://host:5672` or `amqps://host:5671`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AmqpAddress {
+    /// Whether TLS is used.
+    pub tls: bool,
+    /// The host, an address of IPv6 without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for AmqpAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "amqps" } else { "amqp" };
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        write!(f, "{scheme}://{host}:{}", self.port)
+    }
+}
+
+impl fmt::Debug for AmqpAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl RabbitmqSinkConfig {
+    pub(crate) fn read(section: &mut Section<'_>) -> Option<Self> {
+        let url = section.required("url", urls);
+        let vhost = section.or("vhost", name, "/".to_owned());
+        let username = section.required("username", values::text);
+        let password = section.secrets("password", secrets::text);
+        if !section.has("password") {
+            section.error("password", "this must be set");
+        }
+        let exchange = section.required("exchange", template);
+        let default_key = Template::parse("{source}.{kind}").ok();
+        let routing_key = section.optional("routing_key", template).or(default_key);
+        let encoding = Encoding::read(section);
+        let plain = url.as_ref().is_some_and(|url| url.iter().any(|address| !address.tls));
+        let tls = TlsFiles::read(section, plain.then_some("url begins with amqp://"));
+        let heartbeat = section.or("heartbeat", seconds, 20);
+        let connect_timeout = section.or("connect_timeout", duration, Duration::from_secs(5));
+        let timeout = section.or("timeout", duration, Duration::from_secs(10));
+        if connect_timeout > timeout {
+            section.error("timeout", format!("this must not be shorter than connect_timeout ({connect_timeout:?})"));
+        }
+        let concurrency = section.or("concurrency", number::<_, 1, 1_024>, 4);
+        let batch_events = section.or("batch_events", number::<_, 1, 10_000>, 250);
+        let batch_bytes = section.or("batch_bytes", size, 4 << 20);
+        Some(Self {
+            url: url?,
+            vhost,
+            username: username?,
+            password,
+            exchange: exchange?,
+            routing_key: routing_key?,
+            encoding,
+            tls,
+            heartbeat,
+            connect_timeout,
+            timeout,
+            concurrency,
+            batch_events,
+            batch_bytes,
+        })
+    }
+
+    pub(crate) fn target(&self) -> String {
+        let urls: Vec<_> = self.url.iter().map(ToString::to_string).collect();
+        let exchange = match self.exchange.as_str() {
+            "" => "the default exchange".to_owned(),
+            exchange => format!("exchange {exchange}"),
+        };
+        format!("{}, vhost {}, {exchange}", urls.join(" or "), self.vhost)
+    }
+
+    pub(crate) fn build(&self, _name: &SinkName, _key: [u8; 32]) -> Result<Arc<dyn Sink>, BoxError> {
+        Ok(Arc::new(RabbitmqSink::new(self)))
+    }
+}
+
+fn urls(given: &Given<'_>) -> Result<Vec<AmqpAddress>, String> {
+    let urls = values::list(given, url)?;
+    match urls.as_slice() {
+        [] => Err("the list is empty; name at least one node".into()),
+        [first, rest @ ..] if rest.iter().any(|other| other.tls != first.tls) => {
+            Err("either all of them begin with amqps:// or none".into())
+        }
+        _ => Ok(urls),
+    }
+}
+
+/// The errors do not repeat the URL, since people put passwords into them.
+fn url(given: &Given<'_>) -> Result<AmqpAddress, String> {
+    let text = values::text(given)?;
+    let wrong = "this is no address of a server; write it like \"amqp://host:5672\"";
+    let (tls, port) = match text.split_once("://") {
+        Some(("amqp", _)) => (false, 5672),
+        Some(("amqps", _)) => (true, 5671),
+        _ => return Err("this must begin with amqp:// or, for TLS, amqps://".into()),
+    };
+    let url = Url::parse(&text).map_err(|_| wrong)?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("user and password do not belong in the URL; use username and password".into());
+    }
+    if !matches!(url.path(), "" | "/") {
+        return Err("what follows the port is no place for the virtual host; use vhost".into());
+    }
+    let host = url.host_str().map(|host| host.trim_start_matches('[').trim_end_matches(']')).unwrap_or_default();
+    if host.is_empty() || url.query().is_some() || url.fragment().is_some() {
+        return Err(wrong.into());
+    }
+    Ok(AmqpAddress { tls, host: host.to_owned(), port: url.port().unwrap_or(port) })
+}
+
+fn name(given: &Given<'_>) -> Result<String, String> {
+    let text = values::text(given)?;
+    if text.len() <= LONGEST_NAME { Ok(text) } else { Err(format!("this is longer than {LONGEST_NAME} bytes")) }
+}
+
+/// A template whose names are short enough for AMQP; an exchange may be without one.
+fn template(given: &Given<'_>) -> Result<Template, String> {
+    let template = Template::parse(&values::any_text(given)?)?;
+    if template.longest().len() <= LONGEST_NAME {
+        Ok(template)
+    } else {
+        Err(format!("this can become longer than {LONGEST_NAME} bytes"))
+    }
+}
+
+fn seconds(given: &Given<'_>) -> Result<u16, String> {
+    let wrong = || "this must be a number of whole seconds, from \"1s\" to \"1h\"".to_owned();
+    let duration = duration(given)?;
+    let whole = u16::try_from(duration.as_secs()).ok().filter(|seconds| (1..=3600).contains(seconds));
+    whole.filter(|_| duration.subsec_nanos() == 0).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use toml::Value;
+
+    use super::*;
+
+    fn given<T>(parse: fn(&Given<'_>) -> Result<T, String>, text: &str) -> Result<T, String> {
+        parse(&Given::item(&Value::String(text.into())))
+    }
+
+    #[test]
+    fn addresses_hold_no_password_and_errors_none_either() {
+        for (text, expected) in [
+            ("amqp://rabbit.example", "amqp://rabbit.example:5672"),
+            ("amqps://rabbit.example/", "amqps://rabbit.example:5671"),
+            ("amqp://127.0.0.1:5673", "amqp://127.0.0.1:5673"),
+            ("amqp://[::1]", "amqp://[::1]:5672"),
+        ] {
+            assert_eq!(given(url, text).unwrap().to_string(), expected);
+        }
+        for bad in ["marker", "http://marker", "amqp://", "amqp://u:marker@a", "amqp://a/marker", "amqp://a:marker"] {
+            let said = given(url, bad).unwrap_err();
+            assert!(!said.contains("marker"), "{bad}: {said}");
+        }
+        let mixed = Value::Array(["amqp://a", "amqps://b"].map(|url| Value::String(url.into())).to_vec());
+        assert!(urls(&Given::item(&mixed)).is_err());
+    }
+
+    #[test]
+    fn names_fit_into_amqp() {
+        assert!(given(template, "").is_ok());
+        assert!(given(template, "hooks.{source}.{kind}").is_ok());
+        assert!(given(template, &format!("{}{{kind}}", "x".repeat(250))).is_err());
+        assert!(given(name, &"x".repeat(256)).is_err());
+        assert_eq!(given(seconds, "20s"), Ok(20));
+        for bad in ["0s", "500ms", "1s 1ms", "2h"] {
+            assert!(given(seconds, bad).is_err(), "{bad}");
+        }
+    }
+}
