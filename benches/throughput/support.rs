@@ -7,6 +7,8 @@ pub(crate) mod daemon;
 pub(crate) mod mock_kafka;
 #[path = "../../tests/it/support/nats_server.rs"]
 pub(crate) mod nats_server;
+#[path = "../../tests/it/support/postgres.rs"]
+pub(crate) mod postgres;
 
 /// How long to wait for what must happen.
 pub(crate) const DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);

@@ -111,6 +111,20 @@ fn config(target: &str, log: &str) -> String {
         password = "s3cr3t-password"
         retry_max = "50ms"
         retry_initial = "1ms"
+        [sinks.entries]
+        type = "redis"
+        url = "redis://127.0.0.1:1"
+        username = "hooksink"
+        password = "s3cr3t-password"
+        retry_max = "50ms"
+        retry_initial = "1ms"
+        [sinks.rows]
+        type = "postgres"
+        url = "postgres://127.0.0.1:1/events"
+        username = "hooksink"
+        password = "s3cr3t-password"
+        retry_max = "50ms"
+        retry_initial = "1ms"
         "#
     )
 }
@@ -247,10 +261,10 @@ async fn no_mark_is_in_what_a_server_says() {
             (text.lines().count() >= 24).then_some(text)
         });
         let mut said = String::new();
-        for what in ["sink=nowhere", "sink=unresolvable", "sink=crm", "sink=stream", "sink=rabbitmq"] {
-            let json = what.replace("=", "\":\"");
+        for sink in ["nowhere", "unresolvable", "crm", "stream", "rabbitmq", "entries", "rows"] {
+            let (text, json) = (format!("sink={sink}"), format!("sink\":\"{sink}"));
             said =
-                eventually(what, || Some(server.stderr()).filter(|text| text.contains(what) || text.contains(&json)));
+                eventually(sink, || Some(server.stderr()).filter(|said| said.contains(&text) || said.contains(&json)));
         }
         assert!(said.contains("no-such-host") || said.contains("cannot connect"), "{said}");
         reload(&server, &config);

@@ -1,8 +1,5 @@
 //! A table of PostgreSQL, with the settings that it has by itself, and inserts of many rows.
 
-use std::os::unix::fs::chown;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -13,15 +10,9 @@ use uuid::Uuid;
 
 use super::{AT_ONCE, BATCH, Line, Rival};
 use crate::Failure;
-use crate::programs::skipped;
 use crate::support::daemon::{Daemon, free_port};
+use crate::support::postgres::{initialised, programs, start};
 use crate::support::server::eventually;
-
-/// Where Debian keeps the programs of each version.
-const VERSIONS: &str = "/usr/lib/postgresql";
-
-/// A user without rights: these programs refuse to run as root.
-const NOBODY: u32 = 65534;
 
 /// A server of its own.
 pub(super) struct Postgres {
@@ -32,47 +23,16 @@ pub(super) struct Postgres {
 
 impl Postgres {
     pub(super) fn start() -> Result<Option<Self>, Failure> {
-        let versions = std::fs::read_dir(VERSIONS).into_iter().flatten().flatten();
-        let programs = versions.map(|version| version.path().join("bin")).filter(|bin| bin.join("initdb").is_file());
-        let Some(programs) = programs.max() else {
-            skipped("postgres", "PostgreSQL is not installed");
-            return Ok(None);
-        };
-        let folder = tempfile::tempdir()?;
-        if rustix::process::geteuid().is_root() {
-            chown(folder.path(), Some(NOBODY), Some(NOBODY))?;
-        }
-        let mut initdb = as_nobody(&programs, "initdb", folder.path());
-        initdb.args(["--pgdata=data", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]);
-        if !initdb.stdin(Stdio::null()).output()?.status.success() {
-            return Err("initdb failed".into());
-        }
+        let Some(programs) = programs("postgres") else { return Ok(None) };
+        let folder = initialised(&programs);
         let port = free_port();
-        let mut command = as_nobody(&programs, "postgres", folder.path());
-        command.args(["-D", "data", "-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1"]);
-        command.arg("-c").arg(format!("unix_socket_directories={}", folder.path().display()));
-        let daemon = Daemon::start(command.stdout(Stdio::null()).stderr(Stdio::null()));
+        let daemon = start(&programs, &folder, port, &[]);
         let server = Self { port, _daemon: daemon, _folder: folder };
         let runtime = tokio::runtime::Runtime::new()?;
         let connect = || runtime.block_on(tokio_postgres::connect(&server.address(), NoTls)).ok().map(drop);
         eventually("PostgreSQL answers", connect);
         Ok(Some(server))
     }
-}
-
-/// A program of PostgreSQL, which gives up root if it is run by root.
-fn as_nobody(programs: &Path, program: &str, folder: &Path) -> Command {
-    let program: PathBuf = programs.join(program);
-    let mut command = if rustix::process::geteuid().is_root() {
-        let mut command = Command::new("setpriv");
-        let user = NOBODY.to_string();
-        command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "--"]).arg(program);
-        command
-    } else {
-        Command::new(program)
-    };
-    command.current_dir(folder);
-    command
 }
 
 impl Rival for Postgres {

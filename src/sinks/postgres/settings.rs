@@ -106,7 +106,7 @@ impl PostgresSinkConfig {
         if connect_timeout > timeout {
             section.error("timeout", format!("this must not be shorter than connect_timeout ({connect_timeout:?})"));
         }
-        let concurrency = section.or("concurrency", number::<_, 1, 1_024>, 2);
+        let concurrency = section.or("concurrency", number::<_, 1, 1_024>, 4);
         let batch_events = section.or("batch_events", number::<_, 1, 100_000>, 500);
         let batch_bytes = section.or("batch_bytes", size, 4 << 20);
         let (servers, databases): (_, Vec<_>) = places?.into_iter().unzip();

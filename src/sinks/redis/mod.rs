@@ -15,18 +15,18 @@ mod failure;
 mod rounds;
 mod settings;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use redis::{Pipeline, RedisError, Value, cmd, pipe};
-use tokio::sync::Mutex;
 
 use self::connection::Connection;
 use self::failure::{describe, refusal};
 use self::rounds::rounds;
 pub use self::settings::{Address, Deployment, RedisSinkConfig};
+use super::shared::Shared;
 use super::{Blame, BoxError, Checked, Limits, Sink, SinkError, Undelivered};
 use crate::event::Event;
 use crate::event::cloud_event::rfc3339;
@@ -40,15 +40,7 @@ const LEAST_LIMIT: usize = 1 << 20;
 /// Adds events to streams.
 pub struct RedisSink {
     config: RedisSinkConfig,
-    link: Mutex<Link>,
-}
-
-/// The connection in use.
-#[derive(Default)]
-struct Link {
-    open: Option<Connection>,
-    /// How many were made, so that only the one that failed is given up.
-    number: u64,
+    connection: Shared<Connection>,
 }
 
 /// An entry to be.
@@ -61,32 +53,14 @@ struct Entry<'a> {
 impl RedisSink {
     /// A sink of this configuration. Nothing is connected before the first event.
     pub fn new(config: RedisSinkConfig) -> Self {
-        Self { config, link: Mutex::default() }
+        // A connection that ended is noticed by the next call that uses it.
+        Self { config, connection: Shared::new(|_| true) }
     }
 
-    /// The connection in use and its number, or a new one.
-    async fn connection(&self) -> Result<(Connection, u64), BoxError> {
-        let mut link = self.link.lock().await;
-        if let Some(open) = &link.open {
-            return Ok((open.clone(), link.number));
-        }
-        let open = Connection::open(&self.config).await?;
-        link.number += 1;
-        link.open = Some(open.clone());
-        Ok((open, link.number))
-    }
-
-    /// The next call makes a new connection: to where the master is then, and with the password of then.
-    async fn give_up(&self, number: u64) {
-        let mut link = self.link.lock().await;
-        if link.number == number {
-            link.open = None;
-        }
-    }
-
-    async fn send(&self, events: &[Event], number: &OnceLock<u64>) -> Result<(), Undelivered> {
-        let (mut connection, this) = self.connection().await.map_err(|cause| undelivered(0, cause))?;
-        let _ = number.set(this);
+    async fn send(&self, events: &[Event], used: &OnceLock<Arc<Connection>>) -> Result<(), Undelivered> {
+        let shared = self.connection.get(async || Connection::open(&self.config).await);
+        let shared = shared.await.map_err(|cause| undelivered(0, cause))?;
+        let mut connection = used.get_or_init(|| shared).as_ref().clone();
         let mut entries: Vec<Entry<'_>> = Vec::with_capacity(events.len());
         for event in events {
             let data = self.config.encoding.encode(event);
@@ -192,17 +166,18 @@ impl RedisSink {
 #[async_trait]
 impl Sink for RedisSink {
     async fn deliver(&self, events: &[Event]) -> Result<(), Undelivered> {
-        let number = OnceLock::new();
-        let sent = tokio::time::timeout(self.config.timeout, self.send(events, &number)).await;
+        let used = OnceLock::new();
+        let sent = tokio::time::timeout(self.config.timeout, self.send(events, &used)).await;
         let failure = match sent {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(failure)) => failure,
             Err(_) => undelivered(0, format!("no answer within {:?}", self.config.timeout)),
         };
-        if let Some(number) = number.get()
+        if let Some(connection) = used.get()
             && failure.blame == Blame::Unknown
         {
-            self.give_up(*number).await;
+            // The next call makes a new connection: to where the master is then, and with the password of then.
+            self.connection.forget(connection);
         }
         Err(failure)
     }
@@ -225,7 +200,7 @@ impl Sink for RedisSink {
     }
 
     async fn close(&self) -> Result<(), BoxError> {
-        self.link.lock().await.open = None;
+        self.connection.take();
         Ok(())
     }
 }

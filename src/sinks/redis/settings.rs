@@ -13,6 +13,7 @@ use super::super::{BoxError, Sink};
 use super::RedisSink;
 use crate::names::SinkName;
 use crate::secret::Secrets;
+use crate::settings::secrets;
 use crate::settings::units::{duration, size};
 use crate::settings::values::{self, number};
 use crate::settings::{Given, Section};
@@ -104,9 +105,9 @@ impl RedisSinkConfig {
         let cluster = section.or("cluster", values::boolean, false);
         let master = section.optional("sentinel_master", values::text);
         let sentinel_username = section.optional("sentinel_username", values::text);
-        let sentinel_password = section.secrets("sentinel_password", utf8);
+        let sentinel_password = section.secrets("sentinel_password", secrets::text);
         let username = section.optional("username", values::text);
-        let password = section.secrets("password", utf8);
+        let password = section.secrets("password", secrets::text);
         if username.is_some() && !section.has("password") {
             section.error("username", "this has no meaning without password");
         }
@@ -222,8 +223,4 @@ fn stream(given: &Given<'_>) -> Result<Template, String> {
 /// A person's events are all of one source, so they are in one stream, in order.
 fn default_stream() -> Template {
     Template::parse("hooksink:{source}").expect("its braces are known")
-}
-
-fn utf8(bytes: &[u8]) -> Result<(), &'static str> {
-    str::from_utf8(bytes).map(|_| ()).map_err(|_| "this secret is not UTF-8")
 }

@@ -8,9 +8,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::Server;
-use super::postgres::{PostgresServer, as_nobody, folder_of_nobody, settings};
+use super::postgres::{PostgresServer, settings};
 use crate::programs::{find, find_or_skip};
 use crate::support::daemon::{Daemon, free_port};
+use crate::support::postgres::{as_nobody, folder_of_nobody};
 use crate::support::server::eventually;
 
 /// A server behind a pooler in transaction mode with two connections, which all sinks share.

@@ -8,9 +8,7 @@ mod tls;
 mod trouble;
 
 use std::net::SocketAddr;
-use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -19,13 +17,10 @@ use tokio::runtime::Runtime;
 use tokio_postgres::{NoTls, Row};
 
 use super::Server;
-use crate::programs::skipped;
 use crate::support::daemon::{Daemon, free_port};
+use crate::support::postgres::{initialised, programs, start};
 use crate::support::runtime;
 use crate::support::server::eventually;
-
-/// Where Debian keeps the programs of each version.
-const VERSIONS: &str = "/usr/lib/postgresql";
 
 /// A server without passwords for `postgres`, who may do everything, and with one for everybody else.
 pub(crate) struct PostgresServer {
@@ -36,38 +31,6 @@ pub(crate) struct PostgresServer {
     settings: Vec<String>,
     daemon: Daemon,
     runtime: Runtime,
-}
-
-/// The folder with `initdb` and `postgres` of the newest version.
-fn programs(test: &str) -> Option<PathBuf> {
-    let versions = std::fs::read_dir(VERSIONS).into_iter().flatten().flatten().map(|version| version.path().join("bin"));
-    let found = versions.filter(|programs| programs.join("postgres").is_file() && programs.join("initdb").is_file()).max();
-    if found.is_none() {
-        skipped(test, &format!("there is no PostgreSQL in {VERSIONS}"));
-    }
-    found
-}
-
-/// A user without rights: these programs refuse to run as root.
-const NOBODY: u32 = 65534;
-
-/// A program that gives up root, if it is run by root.
-pub(crate) fn as_nobody(program: &Path) -> Command {
-    if !rustix::process::geteuid().is_root() {
-        return Command::new(program);
-    }
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", &NOBODY.to_string(), "--regid", &NOBODY.to_string(), "--clear-groups", "--"]).arg(program);
-    command
-}
-
-/// A folder for programs that gave up root.
-pub(crate) fn folder_of_nobody() -> TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
-    if rustix::process::geteuid().is_root() {
-        chown(folder.path(), Some(NOBODY), Some(NOBODY)).expect("root may");
-    }
-    folder
 }
 
 impl PostgresServer {
@@ -164,29 +127,6 @@ impl Drop for PostgresServer {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// A folder with an empty database in it.
-fn initialised(programs: &Path) -> TempDir {
-    let folder = folder_of_nobody();
-    let mut initdb = as_nobody(&programs.join("initdb"));
-    initdb.current_dir(folder.path()).args(["--pgdata=data", "--username=postgres", "--auth=trust", "--no-sync"]);
-    let made = initdb.args(["--encoding=UTF8", "--locale=C"]).stdin(Stdio::null()).output().expect("it starts");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let rules = "local all all trust\nhost all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
-    std::fs::write(folder.path().join("data/pg_hba.conf"), rules).expect("a file");
-    folder
-}
-
-fn start(programs: &Path, folder: &TempDir, port: u16, settings: &[String]) -> Daemon {
-    let mut command = as_nobody(&programs.join("postgres"));
-    command.current_dir(folder.path()).args(["-D", "data", "-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1"]);
-    command.arg("-c").arg(format!("unix_socket_directories={}", folder.path().display()));
-    settings.iter().for_each(|setting| {
-        command.args(["-c", setting]);
-    });
-    let log = std::fs::File::create(folder.path().join("postgres.log")).expect("a file");
-    Daemon::start(command.stdout(Stdio::null()).stderr(log))
 }
 
 /// The lines of a sink that reaches a server as `postgres`.

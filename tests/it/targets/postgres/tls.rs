@@ -7,8 +7,9 @@ use std::path::Path;
 use hooksink::names::SourceType;
 
 use super::super::Server as _;
-use super::{NOBODY, PostgresServer, settings};
+use super::{PostgresServer, settings};
 use crate::echo::{SECRET, echo};
+use crate::support::postgres::NOBODY;
 use crate::support::runtime;
 use crate::support::senders::SOURCE;
 use crate::support::server::{TestServer, eventually};
