@@ -20,6 +20,7 @@ mod http_limits;
 mod http_statuses;
 mod http_stop;
 mod image;
+mod jetstream;
 mod journal;
 mod journal_copy;
 mod journal_model;

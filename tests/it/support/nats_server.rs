@@ -61,6 +61,11 @@ impl NatsServer {
         eventually("nats-server takes its new configuration", reloaded);
     }
 
+    /// The id of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.daemon.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         self.daemon.signal(signal);
     }

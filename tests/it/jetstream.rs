@@ -1,0 +1,297 @@
+//! What is special to the journal on JetStream: what it asks of the servers, how long copies are known, what an answer
+//! means, how replicas share the work and take it over, and that nobody waits for someone who is stuck. What it has in
+//! common with the embedded journal stands in `journal`; what happens when servers and replicas die, in `cluster`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::stream;
+use hooksink::config::{Engine, JetstreamConfig, JournalConfig};
+use hooksink::journal::{Appended, Consumer, Entry, Journal, Outcome};
+use hooksink::names::SourceType;
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::echo::{SECRET, echo};
+use crate::grounds::{on_server, open, server};
+use crate::journal::{record, sink, spec};
+use crate::programs::{signal, strace_or_skip};
+use crate::support::mock_target::{Answer, MockTarget};
+use crate::support::nats_server::{NatsServer, OPEN};
+use crate::support::senders::SOURCE;
+use crate::support::server::TestServer;
+use crate::support::shell::Shell;
+use crate::support::{DEADLINE, until};
+
+fn with(config: JournalConfig, change: impl FnOnce(&mut JetstreamConfig)) -> JournalConfig {
+    let Engine::Jetstream(mut own) = config.engine else { panic!("this is for the distributed journal") };
+    change(&mut own);
+    JournalConfig { engine: Engine::Jetstream(own), ..config }
+}
+
+fn serve(server: &NatsServer, settings: &str) -> Shell {
+    let config = format!(
+        "[journal]\nengine = \"jetstream\"\nreplicas = 1\nservers = [\"{}\"]\nstart_timeout = \"1s\"\n{settings}\n{SOURCE}",
+        server.url()
+    );
+    Shell::new().file("hooksink.toml", &config)
+}
+
+#[tokio::test]
+async fn a_server_that_takes_too_little_is_refused_saying_what_it_needs() {
+    let name = "jetstream::a_server_that_takes_too_little_is_refused_saying_what_it_needs";
+    let Some(server) = NatsServer::start(name, OPEN) else { return };
+    let ran = serve(&server, "").run("serve").status(69);
+    // Its own default is 1 MiB, and Meta's bodies may have 4.
+    let expected = "its max_payload is 1048576 bytes, and the largest max_body of a source needs 4259840";
+    assert!(ran.err().contains(expected), "{}", ran.err());
+}
+
+#[tokio::test]
+async fn servers_that_are_not_there_are_waited_for_and_then_named() {
+    let shell = Shell::new().file(
+        "hooksink.toml",
+        "[journal]\nengine = \"jetstream\"\nservers = [\"nats://127.0.0.1:1\"]\nstart_timeout = \"1s\"\n\
+         token = \"not to be told\"\n",
+    );
+    let ran = shell.run("serve").status(69);
+    assert!(ran.err().contains("the journal's NATS servers (nats://127.0.0.1:1) cannot be used"), "{}", ran.err());
+    assert!(!ran.err().contains("not to be told"));
+}
+
+#[tokio::test]
+async fn a_stream_with_other_settings_is_left_alone_and_each_difference_is_named() {
+    let name = "jetstream::a_stream_with_other_settings_is_left_alone_and_each_difference_is_named";
+    let Some(server) = server(name) else { return };
+    let context = server.context(async_nats::ConnectOptions::new()).await;
+    let config = stream::Config {
+        name: "hooksink_log".to_owned(),
+        subjects: vec!["hooksink.log.*".to_owned()],
+        max_age: Duration::from_secs(3600),
+        num_replicas: 1,
+        ..stream::Config::default()
+    };
+    let made = context.create_stream(config).await.unwrap().cached_info().config.clone();
+    let ran = serve(&server, "").run("serve").status(69);
+    for difference in
+        ["discard is Old and has to be New", "duplicate_window is 120s and has to be 7200s", "max_age is 3600s"]
+    {
+        assert!(ran.err().contains(difference), "{difference}: {}", ran.err());
+    }
+    let mut stream = context.get_stream("hooksink_log").await.unwrap();
+    assert_eq!(stream.info().await.unwrap().config, made);
+    // The number of parts is settled when a journal is made.
+    open(&with(on_server(&server), |own| own.stream = "other".to_owned())).await.close().await;
+    let ran = serve(&server, "stream = \"other\"\npartitions = 5").run("serve").status(69);
+    assert!(ran.err().contains("partitions is 12 since the journal was made"), "{}", ran.err());
+}
+
+#[tokio::test]
+async fn a_copy_is_known_for_the_duplicate_window_and_new_after_it() {
+    let name = "jetstream::a_copy_is_known_for_the_duplicate_window_and_new_after_it";
+    let Some(server) = server(name) else { return };
+    let journal = open(&with(on_server(&server), |own| own.duplicate_window = Duration::from_secs(2))).await;
+    let copy = async || journal.append(vec![record(1)]).await.unwrap()[0];
+    assert_eq!(copy().await, Appended::Stored);
+    assert_eq!(copy().await, Appended::Duplicate);
+    let again = async {
+        while copy().await == Appended::Duplicate {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, again).await.expect("the servers forget it");
+    assert_eq!(journal.status().last_seq, 2);
+}
+
+/// The syncs that a server makes while it takes 30 events one after the other.
+async fn syncs(test: &str, settings: &str) -> Option<usize> {
+    const EVENTS: u64 = 30;
+    let strace = strace_or_skip(test)?;
+    let store = TempDir::new().unwrap();
+    let lines = format!("max_payload: 8MB\njetstream {{ store_dir: {:?}\n{settings}\n}}", store.path());
+    let server = NatsServer::start(test, &lines)?;
+    let journal = open(&on_server(&server)).await;
+    let trace = store.path().join("trace");
+    let mut process = Command::new(&strace)
+        .args(["-f", "-e", "trace=fsync,fdatasync", "-o"])
+        .arg(&trace)
+        .args(["-p", &server.id().to_string()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(process.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.contains("attached"), "{line}");
+    std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+    for n in 0..EVENTS {
+        assert_eq!(journal.append(vec![record(n)]).await.unwrap(), [Appended::Stored]);
+    }
+    signal(&process, Signal::INT);
+    process.wait().unwrap();
+    let seen = std::fs::read_to_string(&trace).unwrap();
+    // A call that another thread interrupts stands there in two halves.
+    Some(seen.lines().filter(|line| line.contains("sync(")).count())
+}
+
+/// What `nats_sync` states, and hooksink repeats at start: the servers' own default leaves it to later, so that 200 means
+/// in the memory of a majority; with `sync_interval: always` it means on their disks.
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_sync_before_they_acknowledge_only_if_they_are_told_to() {
+    let name = "jetstream::servers_sync_before_they_acknowledge_only_if_they_are_told_to";
+    let (Some(interval), Some(always)) = (syncs(name, "").await, syncs(name, "sync_interval: always").await) else {
+        return;
+    };
+    assert!(interval < 30 && always >= 30, "{interval} without, {always} with");
+}
+
+/// Another replica of this journal, with the sink `crm`.
+async fn replica(config: &JournalConfig) -> Arc<dyn Journal> {
+    let journal = open(config).await;
+    journal.configure(vec![spec("crm")]).await.unwrap();
+    journal
+}
+
+/// The consumer that this replica has when it is to hand out everything, or its share.
+async fn consumer(journal: &Arc<dyn Journal>) -> Box<dyn Consumer> {
+    journal.consumer(&sink("crm")).await.unwrap()
+}
+
+/// Reads until so many came from these consumers together, which are made anew when they are told to; nothing is settled.
+async fn read_all(replicas: &[&Arc<dyn Journal>], count: usize) -> Vec<Vec<Entry>> {
+    let mut consumers = Vec::new();
+    for replica in replicas {
+        consumers.push(consumer(replica).await);
+    }
+    let mut entries: Vec<Vec<Entry>> = vec![Vec::new(); replicas.len()];
+    let all = async {
+        // Until each has its share, too: the first had everything until the others came.
+        while entries.iter().map(Vec::len).sum::<usize>() < count || entries.iter().any(Vec::is_empty) {
+            for (at, replica) in replicas.iter().enumerate() {
+                if consumers[at].moved().is_cancelled() {
+                    consumers[at].flush().await.unwrap();
+                    consumers[at] = consumer(replica).await;
+                    // What was handed out and not settled comes again, here or there.
+                    entries[at].clear();
+                }
+                entries[at].extend(consumers[at].read(1000, usize::MAX).await.unwrap());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, all).await.expect("all should come");
+    entries
+}
+
+fn number(entry: &Entry) -> u64 {
+    (entry.record.id.0.as_u128() >> 64) as u64
+}
+
+/// Each person's events, in the order in which they were handed out.
+fn by_person(entries: &[Entry]) -> BTreeMap<String, Vec<u64>> {
+    let mut people: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for entry in entries {
+        people.entry(format!("{:?}", entry.record.lane()) + &part(entry)).or_default().push(number(entry));
+    }
+    people
+}
+
+/// Tells lanes apart, whose Debug form hides the person.
+fn part(entry: &Entry) -> String {
+    entry.record.subject.as_ref().map(|subject| subject.as_str().to_owned()).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_share_the_parts_and_each_event_is_handed_out_by_one() {
+    let Some(server) = server("jetstream::replicas_share_the_parts_and_each_event_is_handed_out_by_one") else {
+        return;
+    };
+    let config = on_server(&server);
+    let (a, b) = (replica(&config).await, replica(&config).await);
+    for n in 0..100 {
+        a.append(vec![record(n)]).await.unwrap();
+    }
+    let read = read_all(&[&a, &b], 100).await;
+    assert!(read.iter().all(|entries| !entries.is_empty()), "{} and {}", read[0].len(), read[1].len());
+    let all: BTreeSet<u64> = read.iter().flatten().map(number).collect();
+    assert_eq!(all, (0..100).collect());
+    let people: Vec<BTreeMap<String, Vec<u64>>> = read.iter().map(|entries| by_person(entries)).collect();
+    // All of a person's by the same one, in order.
+    assert!(people[0].keys().all(|person| !people[1].contains_key(person)));
+    assert!(people.iter().flat_map(BTreeMap::values).all(|numbers| numbers.is_sorted()));
+    a.close().await;
+    b.close().await;
+}
+
+/// A replica that dies is found out by its lease. What it had settled and written does not come again; what it had in
+/// hand does, each person's from the oldest on.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_replica_had_in_hand_comes_from_the_next_in_order() {
+    let Some(server) = server("jetstream::what_a_dead_replica_had_in_hand_comes_from_the_next_in_order") else {
+        return;
+    };
+    let config = on_server(&server);
+    let a = replica(&config).await;
+    for n in 0..60 {
+        a.append(vec![record(n)]).await.unwrap();
+    }
+    let mut first = consumer(&a).await;
+    let mut entries = Vec::new();
+    while entries.len() < 60 {
+        first.ready().await;
+        entries.extend(first.read(60 - entries.len(), usize::MAX).await.unwrap());
+    }
+    let settled: BTreeSet<u64> = entries[..20].iter().map(number).collect();
+    let outcomes = entries[..20].iter().map(|entry| (entry.ticket, Outcome::Delivered)).collect();
+    first.settle(outcomes).await.unwrap();
+    first.flush().await.unwrap();
+    // It ends without a word.
+    drop((first, a));
+    let b = replica(&config).await;
+    let read = read_all(&[&b], 40).await.remove(0);
+    let again: BTreeSet<u64> = read.iter().map(number).collect();
+    assert!(again.is_superset(&(20..60).collect()) && again.is_disjoint(&settled), "{again:?}");
+    assert!(by_person(&read).values().all(|numbers| numbers.is_sorted()));
+    b.close().await;
+}
+
+/// Through the real binary: far more events of others pass than the window holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_who_is_stuck_delays_nobody_else() {
+    let Some(nats) = server("jetstream::a_person_who_is_stuck_delays_nobody_else") else { return };
+    let target = MockTarget::start().await;
+    let person = |body: &[u8]| serde_json::from_slice::<Value>(body).unwrap()["subject"].as_str().unwrap().to_owned();
+    target.choose(move |request| (person(&request.body) == "stuck").then(|| Answer::Status(503, Vec::new())));
+    let hooksink = TestServer::start(&format!(
+        "[journal]\nengine = \"jetstream\"\nreplicas = 1\npartitions = 1\nservers = [\"{}\"]\n{SOURCE}\n\
+         [sinks.crm]\ntype = \"http\"\nurl = \"{}\"\nfrom = \"start\"\nwindow = 10\nretry_initial = \"5ms\"\n\
+         retry_max = \"50ms\"\nmax_attempts = 1000000\n",
+        nats.url(),
+        target.url("/")
+    ));
+    let post = async |mid: &str, person: &str| {
+        let answer = hooksink.post(SourceType::Meta, "messenger", SECRET, echo(mid, person)).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    };
+    for n in 0..5 {
+        post(&format!("m-stuck-{n}"), "stuck").await;
+    }
+    for n in 0..60 {
+        post(&format!("m-{n}"), &format!("person-{}", n % 7)).await;
+    }
+    until("the others' events arrive", || target.taken().len() == 60).await;
+    target.choose(|_| None);
+    until("and then those of the one", || target.taken().len() == 65).await;
+    let mids: Vec<String> = target.taken()[60..]
+        .iter()
+        .map(|request| {
+            serde_json::from_slice::<Value>(&request.body).unwrap()["data"]["mid"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(mids, ["m-stuck-0", "m-stuck-1", "m-stuck-2", "m-stuck-3", "m-stuck-4"]);
+    drop(hooksink);
+}
