@@ -11,14 +11,14 @@ use uuid::Uuid;
 use super::{AT_ONCE, BATCH, Line, Rival};
 use crate::Failure;
 use crate::support::daemon::{Daemon, free_port};
-use crate::support::postgres::{initialised, programs, start};
+use crate::support::postgres::{forget, initialised, programs, start};
 use crate::support::server::eventually;
 
 /// A server of its own.
 pub(super) struct Postgres {
     port: u16,
-    _daemon: Daemon,
-    _folder: TempDir,
+    daemon: Daemon,
+    folder: TempDir,
 }
 
 impl Postgres {
@@ -27,11 +27,18 @@ impl Postgres {
         let folder = initialised(&programs);
         let port = free_port();
         let daemon = start(&programs, &folder, port, &[]);
-        let server = Self { port, _daemon: daemon, _folder: folder };
+        let server = Self { port, daemon, folder };
         let runtime = tokio::runtime::Runtime::new()?;
         let connect = || runtime.block_on(tokio_postgres::connect(&server.address(), NoTls)).ok().map(drop);
         eventually("PostgreSQL answers", connect);
         Ok(Some(server))
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.daemon.kill();
+        forget(&self.folder);
     }
 }
 

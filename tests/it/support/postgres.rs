@@ -76,3 +76,13 @@ pub(crate) fn start(programs: &Path, folder: &TempDir, port: u16, settings: &[St
     let log = std::fs::File::create(folder.path().join("postgres.log")).expect("a file");
     Daemon::start(command.stdout(Stdio::null()).stderr(log))
 }
+
+/// Takes away what a server that was killed leaves outside of its folder: the memory by which the next one would know
+/// that it still runs.
+pub(crate) fn forget(folder: &TempDir) {
+    let state = std::fs::read_to_string(folder.path().join("data/postmaster.pid")).unwrap_or_default();
+    // Its seventh line: a key and an id.
+    if let Some(id) = state.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)) {
+        let _ = Command::new("ipcrm").args(["--shmem-id", id]).stderr(Stdio::null()).status();
+    }
+}

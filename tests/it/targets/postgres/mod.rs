@@ -18,7 +18,7 @@ use tokio_postgres::{NoTls, Row};
 
 use super::Server;
 use crate::support::daemon::{Daemon, free_port};
-use crate::support::postgres::{initialised, programs, start};
+use crate::support::postgres::{forget, initialised, programs, start};
 use crate::support::runtime;
 use crate::support::server::eventually;
 
@@ -126,6 +126,7 @@ impl PostgresServer {
 impl Drop for PostgresServer {
     fn drop(&mut self) {
         self.kill();
+        forget(&self.folder);
     }
 }
 
@@ -178,6 +179,7 @@ impl Server for PostgresServer {
     }
 
     fn restart_empty(&mut self) {
+        forget(&self.folder);
         self.folder = initialised(&self.programs);
         self.restart();
     }
