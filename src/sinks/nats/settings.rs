@@ -115,7 +115,14 @@ impl NatsSinkConfig {
 
 fn urls(given: &Given<'_>) -> Result<Vec<ServerAddr>, String> {
     let urls = values::list(given, url)?;
-    if urls.is_empty() { Err("the list is empty; name at least one server".into()) } else { Ok(urls) }
+    match urls.as_slice() {
+        [] => Err("the list is empty; name at least one server".into()),
+        // Whoever could keep one server away would choose that the other is spoken to in clear.
+        [first, rest @ ..] if rest.iter().any(|other| other.tls_required() != first.tls_required()) => {
+            Err("either all of them begin with tls:// or none".into())
+        }
+        _ => Ok(urls),
+    }
 }
 
 /// The errors do not repeat the URL, since people put passwords into them.
@@ -220,5 +227,7 @@ mod tests {
             let said = given(url, bad).unwrap_err();
             assert!(!said.contains("marker"), "{bad}: {said}");
         }
+        let mixed = Value::Array(["tls://a", "nats://b"].map(|url| Value::String(url.into())).to_vec());
+        assert_eq!(urls(&Given::item(&mixed)).unwrap_err(), "either all of them begin with tls:// or none");
     }
 }

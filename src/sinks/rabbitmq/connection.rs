@@ -7,7 +7,7 @@
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsFd as _;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -46,14 +46,22 @@ impl Drop for Socket {
 }
 
 impl Connection {
-    /// Connects to the first node that lets us in, with the password of now. The error says what to do, and no secret.
-    pub(super) async fn open(config: &RabbitmqSinkConfig) -> Result<Self, String> {
+    /// Connects to a node that lets us in, with the password of now; `next` is the place in the list to begin at, and is
+    /// moved behind each that fails, so that dead ones at the front are passed also when there is time for few a call.
+    /// The error says what to do, and no secret.
+    pub(super) async fn open(config: &RabbitmqSinkConfig, next: &AtomicUsize) -> Result<Self, String> {
         // The first provider installed stays; a second attempt changes nothing, and ring is the only one built in.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut said = String::new();
-        for address in &config.url {
-            match timeout(config.connect_timeout, Self::to(address, config)).await {
-                Ok(Ok(connection)) => return Ok(connection),
+        for _ in &config.url {
+            let place = next.load(Ordering::Relaxed) % config.url.len();
+            // It has failed if nobody waits for it any more, too.
+            next.store(place + 1, Ordering::Relaxed);
+            match timeout(config.connect_timeout, Self::to(&config.url[place], config)).await {
+                Ok(Ok(connection)) => {
+                    next.store(place, Ordering::Relaxed);
+                    return Ok(connection);
+                }
                 Ok(Err(error)) => said = error,
                 Err(_) => said = "cannot connect within connect_timeout".to_owned(),
             }
@@ -128,9 +136,9 @@ impl Connection {
         Some(self.max_message.load(Ordering::Relaxed)).filter(|limit| *limit > 0)
     }
 
-    /// Notes what it has said.
-    pub(super) fn note_max_message(&self, limit: u64) {
-        self.max_message.store(limit, Ordering::Relaxed);
+    /// Notes what it has said, or shown by taking a larger one.
+    pub(super) fn note_max_message(&self, limit: Option<u64>) {
+        self.max_message.store(limit.unwrap_or_default(), Ordering::Relaxed);
     }
 
     /// Ends it in order.

@@ -14,6 +14,8 @@ mod rounds;
 mod settings;
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -40,6 +42,8 @@ const PERSISTENT: u8 = 2;
 pub struct RabbitmqSink {
     config: RabbitmqSinkConfig,
     connection: Shared<Connection>,
+    /// The node to begin with when the next connection is made.
+    next: AtomicUsize,
 }
 
 /// What became of the events of a call so far.
@@ -54,7 +58,7 @@ struct Call<'a> {
 impl RabbitmqSink {
     /// A sink of this configuration. Nothing is connected before the first event.
     pub fn new(config: &RabbitmqSinkConfig) -> Self {
-        Self { config: config.clone(), connection: Shared::new(Connection::is_alive) }
+        Self { config: config.clone(), connection: Shared::new(Connection::is_alive), next: AtomicUsize::new(0) }
     }
 
     fn properties(&self, event: &Event) -> BasicProperties {
@@ -73,9 +77,10 @@ impl RabbitmqSink {
             .with_delivery_mode(PERSISTENT)
     }
 
-    async fn connected(&self, deadline: Instant) -> Result<std::sync::Arc<Connection>, SinkError> {
+    async fn connected(&self, deadline: Instant) -> Result<Arc<Connection>, SinkError> {
         let late = |_| transient(format!("not connected within {:?}", self.config.timeout));
-        let connecting = timeout_at(deadline, self.connection.get(async || Connection::open(&self.config).await));
+        let connecting =
+            timeout_at(deadline, self.connection.get(async || Connection::open(&self.config, &self.next).await));
         connecting.await.map_err(late)?.map_err(transient)
     }
 }
@@ -123,7 +128,8 @@ impl Call<'_> {
         let mut bodies = Vec::with_capacity(round.len());
         for &position in round {
             let body = self.sink.config.encoding.encode(&self.events[position]);
-            match connection.max_message() {
+            // The limit may have been raised since: an event that is alone in its call asks for it again.
+            match connection.max_message().filter(|_| self.events.len() > 1) {
                 Some(limit) if body.len() as u64 > limit => self.failed.push((position, too_large(body.len(), limit))),
                 _ => bodies.push((position, body)),
             }
@@ -138,6 +144,9 @@ impl Call<'_> {
             match result {
                 Ok(Confirmation::Ack(message)) => {
                     acknowledged.push(*position);
+                    if connection.max_message().is_some_and(|limit| body.len() as u64 > limit) {
+                        connection.note_max_message(None);
+                    }
                     returned.extend(message.and_then(|message| message.delivery.properties.message_id().clone()));
                 }
                 Ok(Confirmation::Nack(message)) => {
@@ -149,7 +158,7 @@ impl Call<'_> {
                 }
                 Err(error) => {
                     let limit = failure::max_message(&error);
-                    if let Some(limit) = limit {
+                    if limit.is_some() {
                         connection.note_max_message(limit);
                     }
                     let cause = match limit {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -199,7 +199,11 @@ impl Broker {
             .replace("rabbitmq.example:5672", &self.server.address().to_string())
             .replace("{ env = \"RABBITMQ_PASSWORD\" }", "{ file = \"password\" }");
         let quick = "retry_initial = \"10ms\"\nretry_max = \"50ms\"\nconnect_timeout = \"300ms\"\ntimeout = \"300ms\"";
-        let server = TestServer::start_with(folder, &format!("{SOURCE}\n{example}{quick}"), &[]);
+        // What comes back from an exchange without queues, the library would write whole.
+        self.declare("hooks-nowhere");
+        let nowhere = example.replace("[sinks.rabbitmq]", "[sinks.nowhere]").replace("\"hooks\"", "\"hooks-nowhere\"");
+        let config = format!("{SOURCE}\n{example}{quick}\n{nowhere}{quick}");
+        let server = TestServer::start_with(folder, &config, &[("RUST_LOG", "info")]);
         let post = |mid: &str| {
             let posted = self.runtime.block_on(server.post(SourceType::Meta, "messenger", SECRET, echo(mid, "ann")));
             assert_eq!(posted.status, 200);
@@ -221,6 +225,8 @@ impl Broker {
         };
         post("m-1");
         arrives("m-1");
+        let came_back = || server.stderr().contains("no queue is bound to exchange \"hooks-nowhere\"").then_some(());
+        eventually("what comes back is said", came_back);
 
         self.server.control(&["change_password", "hooksink", "marker-other"]);
         self.server.control(&["close_all_connections", "a test"]);
@@ -312,8 +318,23 @@ impl Broker {
         refused(self.deliver(&least, &mixed), 1, &format!("more than the server's max_message_size of {MAX_MESSAGE}"));
         let arrived: BTreeSet<_> = self.numbers("hooks").into_iter().collect();
         assert_eq!(arrived, [1, 3].into());
-        let alone = self.sink(&login("hooksink"));
-        refused(self.deliver(&alone, &mixed[1..2]), 0, "more than the server's max_message_size");
+        refused(self.deliver(&least, &mixed[1..2]), 0, "more than the server's max_message_size");
+        // Raised while the connection lives on.
+        self.server.control(&["eval", "persistent_term:put(max_message_size, 2000000), application:set_env(rabbit, max_message_size, 2000000)."]);
+        self.deliver(&least, &mixed[1..2]).unwrap();
+        self.deliver(&least, &mixed).unwrap();
+        assert_eq!(self.take("hooks").len(), 4);
+    }
+
+    /// Nodes that take connections and say nothing, before the one that lives.
+    fn dead_nodes(&self) {
+        let dead = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
+        let [first, second] = dead.each_ref().map(|dead| dead.local_addr().expect("it is bound"));
+        let urls = format!("url = [\"amqp://{first}\", \"amqp://{second}\", \"amqp://{}\"]\n", self.server.address());
+        let quick = "exchange = \"hooks\"\nconnect_timeout = \"300ms\"\ntimeout = \"300ms\"\n";
+        let sink = sink(&(urls + quick + &login("hooksink")));
+        eventually("the third is reached", || self.deliver(&sink, &[event(1, "ann")]).ok());
+        assert!(self.numbers("hooks").contains(&1));
     }
 
     fn full_queue(&self) {
@@ -399,6 +420,7 @@ fn what_the_server_says_is_understood() {
     broker.unroutable();
     broker.refusals();
     broker.too_large();
+    broker.dead_nodes();
     broker.full_queue();
     broker.tls(tls_port, files.path());
     broker.the_example_of_the_readme();
