@@ -9,6 +9,8 @@ pub(crate) mod mock_kafka;
 pub(crate) mod nats_server;
 #[path = "../../tests/it/support/postgres.rs"]
 pub(crate) mod postgres;
+#[path = "../../tests/it/support/rabbitmq_server.rs"]
+pub(crate) mod rabbitmq_server;
 
 /// How long to wait for what must happen.
 pub(crate) const DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);

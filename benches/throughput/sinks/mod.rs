@@ -8,6 +8,7 @@ mod kafka;
 mod lines;
 mod nats;
 mod postgres;
+mod rabbitmq;
 mod redis;
 
 use std::io::{BufRead, BufReader};
@@ -36,6 +37,7 @@ pub(crate) enum Kind {
     Kafka,
     Nats,
     Postgres,
+    Rabbitmq,
     Redis,
 }
 
@@ -68,6 +70,7 @@ impl Kind {
             Self::Kafka => boxed(Some(kafka::Cluster::start())),
             Self::Nats => boxed(nats::start()),
             Self::Postgres => boxed(postgres::Postgres::start()?),
+            Self::Rabbitmq => boxed(rabbitmq::start()),
             Self::Redis => boxed(redis::Redis::start()?),
         })
     }
@@ -79,6 +82,7 @@ impl Kind {
             Self::Kafka => kafka::send(address, place, &lines).await,
             Self::Nats => nats::send(address, place, &lines).await,
             Self::Postgres => postgres::send(address, place, &lines).await,
+            Self::Rabbitmq => rabbitmq::send(address, place, &lines).await,
             Self::Redis => redis::send(address, place, &lines).await,
         }
     }
