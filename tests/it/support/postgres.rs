@@ -70,6 +70,8 @@ pub(crate) fn start(programs: &Path, folder: &TempDir, port: u16, settings: &[St
         "listen_addresses=127.0.0.1",
     ]);
     command.arg("-c").arg(format!("unix_socket_directories={}", folder.path().display()));
+    // In the folder too, with which it goes.
+    command.args(["-c", "dynamic_shared_memory_type=mmap"]);
     settings.iter().for_each(|setting| {
         command.args(["-c", setting]);
     });
