@@ -6,9 +6,10 @@ use std::process::Command;
 use crate::programs::{find, skipped};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/compose.yaml");
+const CLUSTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/compose.cluster.yaml");
 
 /// What docker-compose, Debian's or Docker's own, makes of the file: everything written out, keys sorted.
-fn read(test: &str) -> Option<String> {
+fn read(file: &str, test: &str) -> Option<String> {
     let mut command = match find("docker-compose") {
         Some(program) => Command::new(program),
         None if Command::new("docker").args(["compose", "version"]).output().is_ok_and(|out| out.status.success()) => {
@@ -22,7 +23,8 @@ fn read(test: &str) -> Option<String> {
         }
     };
     let output = command
-        .args(["-f", FILE, "config"])
+        .args(["-f", file, "config"])
+        .env("NATS_HOOKSINK_PASSWORD", "a password")
         .env("HOOKSINK_CONFIG", "./my.toml")
         .output()
         .expect("docker-compose starts");
@@ -34,7 +36,7 @@ fn read(test: &str) -> Option<String> {
 
 #[test]
 fn docker_compose_reads_the_shipped_file() {
-    let Some(read) = read("compose::docker_compose_reads_the_shipped_file") else { return };
+    let Some(read) = read(FILE, "compose::docker_compose_reads_the_shipped_file") else { return };
     // Both services are confined, not only one of them.
     for line in ["read_only: true", "- no-new-privileges:true", "- ALL", "restart: unless-stopped"] {
         assert_eq!(read.matches(line).count(), 2, "{line} in:\n{read}");
@@ -54,8 +56,34 @@ fn docker_compose_reads_the_shipped_file() {
 }
 
 #[test]
+fn docker_compose_reads_the_cluster() {
+    let Some(read) = read(CLUSTER, "compose::docker_compose_reads_the_cluster") else { return };
+    for name in ["nats-1", "nats-2", "nats-3", "hooksink-1", "hooksink-2", "hooksink-3"] {
+        let service = read.split(&format!("\n  {name}:\n")).nth(1).unwrap_or_else(|| panic!("{name} in:\n{read}"));
+        // Up to the next service.
+        let lines: Vec<_> = service.lines().take_while(|line| line.starts_with("    ")).collect();
+        for line in ["read_only: true", "- no-new-privileges:true", "- ALL", "restart: unless-stopped"] {
+            assert!(lines.iter().any(|other| other.trim() == line), "{line} in {name}:\n{}", lines.join("\n"));
+        }
+        assert!(!lines.iter().any(|line| line.trim() == "ports:"), "only the proxy is reachable from outside: {name}");
+    }
+    let address = read.lines().find_map(|line| line.trim().strip_prefix("ipv4_address: ")).expect("an address");
+    assert_eq!(read.matches(&format!(r#"'["{address}/32"]'"#)).count(), 3, "{read}");
+    assert!(address.starts_with("172.30.81.") && read.contains("ip_range: 172.30.81.128/25"), "{read}");
+}
+
+#[test]
+fn the_configuration_of_the_cluster_is_one() {
+    described_configuration_loads(CLUSTER);
+}
+
+#[test]
 fn the_configuration_it_describes_is_one() {
-    let shipped = fs::read_to_string(FILE).unwrap();
+    described_configuration_loads(FILE);
+}
+
+fn described_configuration_loads(file: &str) {
+    let shipped = fs::read_to_string(file).unwrap();
     // The part of its comment that is TOML.
     let described: String = shipped
         .lines()
@@ -63,14 +91,14 @@ fn the_configuration_it_describes_is_one() {
         .filter(|line| line.starts_with('[') || line.contains(" = "))
         .flat_map(|line| [line, "\n"])
         .collect();
-    assert!(described.contains("[sources.messenger]") && described.contains("[sources.connect]"), "{described}");
+    assert!(described.contains("[sources.messenger]"), "{described}");
 
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path().display().to_string();
     fs::write(folder.path().join("hooksink.toml"), described.replace("/run/secrets", &here)).unwrap();
     for secret in described.split("/run/secrets/").skip(1).filter_map(|rest| rest.split('"').next()) {
         assert!(shipped.contains(&format!("  {secret}:\n    file:")), "{secret} is no secret of the file");
-        fs::write(folder.path().join(secret), "a secret").unwrap();
+        fs::write(folder.path().join(secret), "user:secret").unwrap();
     }
     let variable = "HOOKSINK__SERVER__TRUSTED_PROXIES";
     let value = shipped.lines().find_map(|line| line.trim().strip_prefix(variable)?.strip_prefix(": ")).expect("it");

@@ -26,6 +26,7 @@ mod journal_copy;
 mod journal_model;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod kubernetes;
 mod map;
 mod mutations;
 mod mutator;
