@@ -15,6 +15,7 @@
 
 mod backlog;
 mod client;
+mod cluster;
 mod delivery;
 mod disk;
 mod fill;
@@ -116,11 +117,21 @@ enum Scenario {
     Retention,
     /// Memory with a sink that is down.
     Backlog,
+    /// One, two and three replicas on NATS.
+    Cluster,
 }
 
 impl Scenario {
-    const ALL: [Self; 7] =
-        [Self::Rates, Self::Latency, Self::Delivery, Self::Sinks, Self::History, Self::Retention, Self::Backlog];
+    const ALL: [Self; 8] = [
+        Self::Rates,
+        Self::Latency,
+        Self::Delivery,
+        Self::Sinks,
+        Self::History,
+        Self::Retention,
+        Self::Backlog,
+        Self::Cluster,
+    ];
 }
 
 /// What this program is when it is started by itself.
@@ -169,6 +180,7 @@ fn report(arguments: &Arguments) -> Result<(), Failure> {
             Scenario::History => history::run,
             Scenario::Retention => retention::run,
             Scenario::Backlog => backlog::run,
+            Scenario::Cluster => cluster::run,
         };
         run(arguments, &mut summary)?;
     }
