@@ -74,6 +74,12 @@ pub(crate) fn list<T>(given: &Given<'_>, one: fn(&Given<'_>) -> Result<T, String
     }
 }
 
+/// The same with at least one in it.
+pub(crate) fn some<T>(given: &Given<'_>, one: fn(&Given<'_>) -> Result<T, String>) -> Result<Vec<T>, String> {
+    let list = list(given, one)?;
+    if list.is_empty() { Err("the list is empty; name at least one".into()) } else { Ok(list) }
+}
+
 /// A list of texts.
 pub(crate) fn texts(given: &Given<'_>) -> Result<Vec<String>, String> {
     list(given, text)

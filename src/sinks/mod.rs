@@ -1,9 +1,15 @@
-//! Sinks: where events go. One file a sink; all sit the exam of `tests/it/sink_conformance.rs`.
+//! Sinks: where events go. One folder a sink; all sit an exam.
 //!
-//! A new type of sink is a file here with what it is told (`XSinkConfig`: `read`, `target`, `build`) and what it does
-//! (its [`Sink`]), a line in the list of types in `registry.rs`, a line of the exam with what the sink delivers to, a
-//! block in `config/hooksink.toml` and a row in README.md. Begin with the line in the list of types: the compiler and the
-//! tests name the rest. What several sinks need stands in `encoding` (the form of an event), `template` (names made of an
+//! A new type of sink is:
+//! 1. A folder here with what it is told (`XSinkConfig`: `read`, `target`, `build`) and what it does (its [`Sink`]).
+//! 2. A line in the list of types in `registry.rs`. Begin with it: the compiler asks for the folder, and tests for the
+//!    rest.
+//! 3. A line of the exam with what the sink delivers to: `servers!` in `tests/it/targets/mod.rs` where that is a server,
+//!    else `exam!` in `tests/it/sink_conformance.rs` (`every_type_sits_the_exam`).
+//! 4. A block in `config/hooksink.toml` (`config::tests::every_setting_is_documented`).
+//! 5. A row and an example in README.md (`map::every_type_of_sink_is_documented`, `::every_type_of_sink_has_an_example_in_the_readme_that_loads`).
+//!
+//! A program that its tests start is a row in `tests/run`. What several sinks need stands in `encoding` (the form of an event), `template` (names made of an
 //! event), `turns` (many events at once, one person's one after the other), `tls` (files of certificates) and `worker` (a
 //! thread that may block).
 //!
@@ -103,7 +109,7 @@ pub trait Sink: Send + Sync {
     /// Reaches the target and proves the right to deliver, as far as that leaves nothing behind: for
     /// `hooksink check --connect`. It ends within [`Limits::timeout`]. The error names what to do, and no secret.
     async fn check(&self) -> Result<Checked, BoxError> {
-        Ok(Checked { found: "nothing to connect to".to_owned(), max_event_bytes: None })
+        Ok(Checked { found: "nothing to connect to".to_owned(), warnings: Vec::new(), max_event_bytes: None })
     }
 
     /// Reopens files (SIGHUP).

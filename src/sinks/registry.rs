@@ -15,45 +15,44 @@ use crate::names::SinkName;
 use crate::settings::Section;
 
 macro_rules! sink_types {
-    ($($(#[doc = $doc:literal])* $(#[cfg($cfg:meta)])? $variant:ident $text:literal $settings:ident,)+) => {
+    ($($(#[doc = $doc:literal])* $variant:ident $text:literal $settings:ident,)+) => {
         /// What a sink is.
         #[derive(Debug, Clone)]
         pub enum SinkKind {
-            $($(#[doc = $doc])* $(#[cfg($cfg)])? $variant($settings),)+
+            $($(#[doc = $doc])* $variant($settings),)+
         }
 
         impl SinkKind {
             /// The values of `type` there are.
-            pub const TYPES: &[&str] = &[$($(#[cfg($cfg)])? $text,)+];
+            pub const TYPES: &[&str] = &[$($text,)+];
 
             /// The value of `type`.
             pub fn type_name(&self) -> &'static str {
-                match self { $($(#[cfg($cfg)])? Self::$variant(_) => $text,)+ }
+                match self { $(Self::$variant(_) => $text,)+ }
             }
 
             /// Where it delivers to, in words that hold no secret.
             pub fn target(&self) -> String {
-                match self { $($(#[cfg($cfg)])? Self::$variant(settings) => settings.target(),)+ }
+                match self { $(Self::$variant(settings) => settings.target(),)+ }
             }
 
             /// The sink of this name. `key` is the journal's, for the hashes of the `log` sink. Nothing is opened or
             /// connected yet; an error means that the configuration cannot work.
             pub fn build(&self, name: &SinkName, key: [u8; 32]) -> Result<Arc<dyn Sink>, BoxError> {
-                match self { $($(#[cfg($cfg)])? Self::$variant(settings) => settings.build(name, key),)+ }
+                match self { $(Self::$variant(settings) => settings.build(name, key),)+ }
             }
         }
 
         /// How the settings of each type are read.
         pub(crate) const READERS: &[(&str, Read)] =
-            &[$($(#[cfg($cfg)])? ($text, |section| $settings::read(section).map(SinkKind::$variant)),)+];
+            &[$(($text, |section| $settings::read(section).map(SinkKind::$variant)),)+];
     };
 }
 
 /// Reads the settings of one type; `None` where one that must be there is missing or wrong.
 pub(crate) type Read = fn(&mut Section<'_>) -> Option<SinkKind>;
 
-// What else a type needs is named by the compiler, or by a test that walks this list: a line of the exam in
-// `tests/it/sink_conformance.rs`, a block in `config/hooksink.toml`, a row in README.md.
+// What else a type needs stands in `sinks`; the compiler, or a test that walks this list, names what is forgotten.
 sink_types! {
     /// Events to stdout.
     Log "log" LogSinkConfig,

@@ -13,6 +13,9 @@ use super::super::block_on;
 use super::super::exit::{Failure, Outcome};
 use super::super::output::print;
 
+/// How many times as large as what came an event may be when it is sent: its typed form, and its raw form within it.
+const AS_SENT: u64 = 4;
+
 /// Prints a line for each sink, in the order of their names.
 pub(super) fn connect(config: &Config) -> Outcome {
     let (lines, failed) = block_on(async {
@@ -58,8 +61,9 @@ async fn check(sink: Arc<dyn Sink>) -> Result<Checked, String> {
 fn lines(config: &Config, name: &SinkName, result: Result<Checked, String>) -> Vec<String> {
     match result {
         Err(error) => vec![format!("sink {name}: FAILED, {error}")],
-        Ok(Checked { found, max_event_bytes }) => {
+        Ok(Checked { found, warnings, max_event_bytes }) => {
             let mut lines = vec![format!("sink {name}: ok, {found}")];
+            lines.extend(warnings.into_iter().map(|warning| format!("warning: sinks.{name}: {warning}")));
             if let (Some(most), Some(sink)) = (max_event_bytes, config.sinks.get(name)) {
                 lines.extend(too_large(config, name, sink, most));
             }
@@ -71,11 +75,11 @@ fn lines(config: &Config, name: &SinkName, result: Result<Checked, String>) -> V
 /// The sources that take larger bodies than the target takes events: such an event would end as a dead letter.
 fn too_large(config: &Config, name: &SinkName, sink: &SinkConfig, most: u64) -> Vec<String> {
     let wanted = config.sources.iter().filter(|(source, _)| sink.wants.wants_source(source));
-    let larger = wanted.filter(|(_, source)| source.max_body() > most);
+    let larger = wanted.filter(|(_, source)| source.max_body().saturating_mul(AS_SENT) > most);
     let line = |source: &str, max_body: u64| {
         format!(
-            "warning: sinks.{name}: the target takes events of {} at most, and sources.{source}.max_body is {}: larger \
-             ones would become dead letters",
+            "warning: sinks.{name}: the target takes events of {} at most, and sources.{source}.max_body is {}, of which \
+             an event as it is sent may be up to {AS_SENT} times: larger ones become dead letters",
             ByteSize(most),
             ByteSize(max_body)
         )

@@ -76,7 +76,7 @@ impl Sink for FileSink {
 
     async fn check(&self) -> Result<Checked, BoxError> {
         let found = self.worker.run(|appender| may_write(&appender.path)).await?;
-        found.map(|found| Checked { found, max_event_bytes: None })
+        found.map(|found| Checked { found, warnings: Vec::new(), max_event_bytes: None })
     }
 
     fn limits(&self) -> Limits {

@@ -187,7 +187,7 @@ impl Sink for HttpSink {
             code @ (401 | 403) => Err(format!("{host} answers {code} to HEAD: it refuses these credentials").into()),
             code => {
                 let found = format!("{host} answers {code} to HEAD; whether it takes a POST is not tried");
-                Ok(Checked { found, max_event_bytes: None })
+                Ok(Checked { found, warnings: Vec::new(), max_event_bytes: None })
             }
         }
     }

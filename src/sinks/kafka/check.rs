@@ -23,7 +23,7 @@ pub(super) async fn check(config: &KafkaSinkConfig) -> Result<Checked, BoxError>
         None => None,
     };
     let limit = at_broker.map_or(config.max_message_bytes, |limit| limit.min(config.max_message_bytes));
-    Ok(Checked { found, max_event_bytes: Some(limit.saturating_sub(OVERHEAD)) })
+    Ok(Checked { found, warnings: Vec::new(), max_event_bytes: Some(limit.saturating_sub(OVERHEAD)) })
 }
 
 /// The cluster, and the topic if there is but one, in words.

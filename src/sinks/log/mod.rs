@@ -88,7 +88,7 @@ impl Sink for LogSink {
     }
 
     async fn check(&self) -> Result<Checked, BoxError> {
-        Ok(Checked { found: "stdout".to_owned(), max_event_bytes: None })
+        Ok(Checked { found: "stdout".to_owned(), warnings: Vec::new(), max_event_bytes: None })
     }
 
     fn limits(&self) -> Limits {

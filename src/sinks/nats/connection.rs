@@ -18,6 +18,7 @@ use async_nats::{
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::super::tls::TlsFiles;
 use super::settings::NatsSinkConfig;
 use crate::secret::Secrets;
 
@@ -176,6 +177,9 @@ async fn readable(config: &NatsSinkConfig) -> Result<(), String> {
 
 fn with_tls(options: ConnectOptions, config: &NatsSinkConfig) -> ConnectOptions {
     let options = if config.tls_first { options.tls_first() } else { options };
+    // Who names a certificate means TLS, also where a server, or somebody before it, offers none.
+    let asked_for = config.tls_first || config.tls != TlsFiles::default();
+    let options = if asked_for { options.require_tls(true) } else { options };
     let options = match &config.tls.ca_file {
         Some(authorities) => options.add_root_certificates(authorities.clone()),
         None => options,

@@ -181,7 +181,7 @@ impl Sink for NatsSink {
             }
             Err(_) => found += " (its limits are not shown to this user)",
         }
-        Ok(Checked { found, max_event_bytes: Some(limit.saturating_sub(self.header_bytes())) })
+        Ok(Checked { found, warnings: Vec::new(), max_event_bytes: Some(limit.saturating_sub(self.header_bytes())) })
     }
 
     async fn close(&self) -> Result<(), BoxError> {

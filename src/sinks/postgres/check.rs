@@ -30,6 +30,7 @@ pub(super) async fn check(config: &PostgresSinkConfig, insertion: &str) -> Resul
     }
     let version = version.split(' ').next().unwrap_or_default();
     let mut found = vec![format!("PostgreSQL {version}")];
+    let mut warnings = Vec::new();
     let table = &config.table;
     if table::look(client, table).await? {
         // The very statement, with no rows: rights are looked at all the same.
@@ -38,7 +39,7 @@ pub(super) async fn check(config: &PostgresSinkConfig, insertion: &str) -> Resul
         let question = "select relpersistence = 'u' from pg_class where oid = to_regclass($1)";
         let unlogged = client.query_typed_opt(question, &[(&table.quoted(), Type::TEXT)]).await?;
         if unlogged.is_some_and(|row| row.try_get(0).unwrap_or(false)) {
-            found.push("warning: the table is unlogged: a crash of the server empties it".to_owned());
+            warnings.push("the table is unlogged: a crash of the server empties it".to_owned());
         }
     } else if !config.create_table {
         return Err(Failure::about(format!("there is no table {table}; make it: {}", table.definition())));
@@ -49,13 +50,13 @@ pub(super) async fn check(config: &PostgresSinkConfig, insertion: &str) -> Resul
         return Err(Failure::about(format!("there is no table {table}, and {must}: {}", table.definition())));
     }
     if encoding != "UTF8" {
-        found.push(format!("warning: the database is encoded in {encoding}: what that cannot say is refused"));
+        warnings.push(format!("the database is encoded in {encoding}: what that cannot say is refused"));
     }
     if unsynced {
-        found.push("warning: fsync is off: a power cut may lose the whole database".to_owned());
+        warnings.push("fsync is off: a power cut may lose the whole database".to_owned());
     }
     if late {
-        found.push("warning: synchronous_commit is off: a crash of the server loses the last moments".to_owned());
+        warnings.push("synchronous_commit is off: a crash of the server loses the last moments".to_owned());
     }
-    Ok(Checked { found: found.join("; "), max_event_bytes: Some(LARGEST) })
+    Ok(Checked { found: found.join("; "), warnings, max_event_bytes: Some(LARGEST) })
 }

@@ -44,13 +44,18 @@ impl<'a> Rows<'a> {
             let is_known = |time: &DateTime<Utc>| (TIMES.0..TIMES.1).contains(&time.timestamp());
             rows.occurred.push(record.occurred_at.filter(is_known));
             rows.received.push(record.received_at);
-            rows.raws.push(&record.raw);
+            // What a `map` made is all that is sent.
+            let raw = match &*event.payload {
+                Payload::Mapped(mapped) => mapped.data.get().as_bytes(),
+                _ => &record.raw,
+            };
+            rows.raws.push(raw);
             let data = data(event);
             let note = data.is_none().then(|| "raw is no JSON".to_owned());
             let repaired_data = data.as_deref().map(|data| repair(data.as_bytes()));
             // The model may have mended it already: what came is what counts.
-            let repaired = matches!(repaired_data, Some(Cow::Owned(_)))
-                || data.is_some() && matches!(repair(&record.raw), Cow::Owned(_));
+            let repaired =
+                matches!(repaired_data, Some(Cow::Owned(_))) || data.is_some() && matches!(repair(raw), Cow::Owned(_));
             let mended = match repaired_data {
                 // ASCII was replaced by ASCII.
                 Some(Cow::Owned(bytes)) => String::from_utf8(bytes).ok(),

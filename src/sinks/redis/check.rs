@@ -18,9 +18,9 @@ pub(super) async fn check(config: &RedisSinkConfig) -> Result<Checked, BoxError>
         _ => connection,
     };
     let limit = largest_value(&mut server).await;
-    let mut found = what_is_kept(&mut server).await;
+    let (mut found, warnings) = what_is_kept(&mut server).await;
     found.insert(1, allowed);
-    Ok(Checked { found: found.join("; "), max_event_bytes: limit })
+    Ok(Checked { found: found.join("; "), warnings, max_event_bytes: limit })
 }
 
 async fn any_server(config: &RedisSinkConfig) -> Result<Connection, BoxError> {
@@ -72,7 +72,7 @@ async fn may_add(connection: &mut Connection, config: &RedisSinkConfig) -> Resul
 }
 
 /// The version of the server, and what is lost of what it took, as far as the user may ask.
-async fn what_is_kept(server: &mut Connection) -> Vec<String> {
+async fn what_is_kept(server: &mut Connection) -> (Vec<String>, Vec<String>) {
     let info: RedisResult<String> = server.ask(&cmd("INFO")).await;
     let info = match info {
         Ok(info) => info,
@@ -84,7 +84,7 @@ async fn what_is_kept(server: &mut Connection) -> Vec<String> {
             } else {
                 format!("INFO: {}", describe(&error))
             };
-            return vec!["Redis".to_owned(), unknown];
+            return (vec!["Redis".to_owned(), unknown], Vec::new());
         }
     };
     let info: HashMap<_, _> = info.lines().filter_map(|line| line.split_once(':')).collect();
@@ -92,25 +92,27 @@ async fn what_is_kept(server: &mut Connection) -> Vec<String> {
     let version = field("valkey_version").map(|version| format!("Valkey {version}"));
     let version = version.or_else(|| field("redis_version").map(|version| format!("Redis {version}")));
     let mut found = vec![version.unwrap_or_else(|| "Redis".to_owned())];
-    found.push(match field("aof_enabled") {
+    let mut warnings = Vec::new();
+    match field("aof_enabled") {
         Some("1") => {
             let sync: RedisResult<HashMap<String, String>> =
                 server.ask(cmd("CONFIG").arg("GET").arg("appendfsync")).await;
-            match sync.ok().and_then(|mut settings| settings.remove("appendfsync")).as_deref() {
+            found.push(match sync.ok().and_then(|mut settings| settings.remove("appendfsync")).as_deref() {
                 Some("always") => "appendonly is on, with a sync for each write".to_owned(),
                 Some("no") => {
                     "appendonly is on, without syncs: a power cut loses what the kernel had not written yet".to_owned()
                 }
                 _ => "appendonly is on: a power cut loses the last second at most".to_owned(),
-            }
+            });
         }
-        _ => "warning: appendonly is off: a crash of the server loses everything since its last snapshot".to_owned(),
-    });
+        _ => warnings
+            .push("appendonly is off: a crash of the server loses everything since its last snapshot".to_owned()),
+    }
     let limited = field("maxmemory").is_some_and(|limit| limit != "0");
     if let Some(policy) = field("maxmemory_policy").filter(|policy| limited && policy.starts_with("allkeys")) {
-        found.push(format!("warning: maxmemory-policy {policy} drops whole streams once maxmemory is reached"));
+        warnings.push(format!("maxmemory-policy {policy} drops whole streams once maxmemory is reached"));
     }
-    found
+    (found, warnings)
 }
 
 /// Bytes of the largest value that the server takes, if it tells.

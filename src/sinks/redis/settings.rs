@@ -101,7 +101,7 @@ struct Place {
 
 impl RedisSinkConfig {
     pub(crate) fn read(section: &mut Section<'_>) -> Option<Self> {
-        let places = section.required("url", |given| values::list(given, place));
+        let places = section.required("url", |given| values::some(given, place));
         let cluster = section.or("cluster", values::boolean, false);
         let master = section.optional("sentinel_master", values::text);
         let sentinel_username = section.optional("sentinel_username", values::text);
