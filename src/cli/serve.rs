@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use hooksink::app::{App, Handle, StartError};
@@ -10,6 +11,9 @@ use super::check::too_little_space;
 use super::config_args::ConfigArgs;
 use super::exit::{Failure, Outcome};
 use super::telemetry;
+
+/// What is left of threads that may block when everything has stopped.
+const LAST_MOMENTS: Duration = Duration::from_millis(500);
 
 /// Receive webhooks, keep them, and hand them on
 ///
@@ -37,7 +41,10 @@ impl Serve {
             .enable_all()
             .build()
             .map_err(|error| Failure::internal(format!("cannot start: {error}")))?;
-        runtime.block_on(serve(self.config, loaded))
+        let outcome = runtime.block_on(serve(self.config, loaded));
+        // A thread that may block, and does, holds up no stop.
+        runtime.shutdown_timeout(LAST_MOMENTS);
+        outcome
     }
 }
 

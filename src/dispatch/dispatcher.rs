@@ -122,7 +122,12 @@ impl Run<'_> {
             if more && let Some((events, bytes)) = self.lanes.room() {
                 let entries = self.consumer.read(events, bytes).await?;
                 more = !entries.is_empty();
-                let Sifted { wanted, outcomes } = self.of.sieve.sift(entries).await?;
+                let sifting = self.of.sieve.sift(entries);
+                let Sifted { wanted, outcomes } = tokio::select! {
+                    // What is not settled is read again by the next process.
+                    () = stop.cancelled() => break,
+                    sifted = sifting => sifted?,
+                };
                 if !outcomes.is_empty() {
                     self.consumer.settle(outcomes).await?;
                 }

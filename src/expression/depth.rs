@@ -1,10 +1,10 @@
 //! How deep an expression may be nested: what parses and evaluates it calls itself for each level, and stacks end.
 
-/// Brackets inside each other.
+/// Brackets inside each other. Those within texts count too: what is a text and what is not is for the parser to say.
 const MAX_BRACKETS: usize = 24;
 
-/// Operators in a row before one value: `!!!!x`.
-const MAX_SIGNS: usize = 8;
+/// Signs in a row: `!!!!x`, and within texts.
+const MAX_SIGNS: usize = 64;
 
 /// Levels of a parsed expression. Each further operator of `a + b + c` is one.
 pub(super) const MAX_LEVELS: usize = 64;
@@ -12,20 +12,8 @@ pub(super) const MAX_LEVELS: usize = 64;
 /// Looks at the text, before anything parses it.
 pub(super) fn check(text: &str) -> Result<(), String> {
     let (mut brackets, mut signs) = (0_usize, 0);
-    let mut quote = None;
-    let mut characters = text.chars();
-    while let Some(character) = characters.next() {
-        if let Some(end) = quote {
-            match character {
-                // What is escaped ends no text.
-                '\\' => drop(characters.next()),
-                _ if character == end => quote = None,
-                _ => {}
-            }
-            continue;
-        }
+    for character in text.chars() {
         match character {
-            '"' | '\'' => quote = Some(character),
             '(' | '[' | '{' => brackets += 1,
             ')' | ']' | '}' => brackets = brackets.saturating_sub(1),
             _ => {}

@@ -21,7 +21,6 @@ use std::thread;
 
 use cel::{Context, Env, ExecutionError, Program, Value};
 
-use self::cost::Cost;
 use crate::event::Event;
 use crate::model::{Mapped, Payload};
 
@@ -46,8 +45,8 @@ pub enum Cannot {
     /// The event is larger than [`MAX_INPUT`], or nested deeper than JSON is read.
     #[error("the event is too large or too deep for an expression")]
     Input,
-    /// The event has lists so long that the macros over them would take too much.
-    #[error("the lists of the event are too long for this expression")]
+    /// The event has lists so long, or texts so large, that the expression would take too much of memory or time.
+    #[error("the event is too large for what this expression does with it")]
     Work,
     /// The result is larger than [`MAX_OUTPUT`].
     #[error("the result is larger than 1 MiB")]
@@ -73,7 +72,6 @@ pub enum Cannot {
 struct Expression {
     text: String,
     program: Program,
-    cost: Cost,
 }
 
 impl Expression {
@@ -83,13 +81,13 @@ impl Expression {
         }
         depth::check(text)?;
         let program = parse(text)?;
-        let cost = cost::of(program.expression())?;
-        Ok(Self { text: text.to_owned(), program, cost })
+        cost::check(program.expression())?;
+        Ok(Self { text: text.to_owned(), program })
     }
 
     fn evaluate(&self, event: &Event) -> Result<Value, Cannot> {
         let (variables, size) = variables::of(event)?;
-        if !self.cost.allows(&size) {
+        if !cost::allows(self.program.expression(), &size) {
             return Err(Cannot::Work);
         }
         // The same holds for a defect of the interpreter.

@@ -142,8 +142,12 @@ fn what_cannot_work_is_said_when_it_is_compiled() {
     for deep in deep.map(|part| part.repeat(8_000 / part.len())) {
         assert!(Condition::compile(&format!("{deep}1")).is_err(), "{}", &deep[..10]);
     }
-    // Brackets in a text are none.
-    assert!(Condition::compile(&format!("data.a == \"{}\\\"{}\"", "(".repeat(100), "[".repeat(100))).is_ok());
+    // Texts of every form, and comments, hide nothing.
+    for hiding in ["r\"\\\" == ", "\"\"\"\"\"\"\" == ", "'\\'' == ", "// \"\n"] {
+        assert!(Condition::compile(&format!("{hiding}{}1", "(".repeat(3_000))).is_err(), "{hiding}");
+    }
+    assert!(Condition::compile("data.a == \"((\\\"[[\"").is_ok());
+    assert!(Condition::compile("data.a.matches(data.b)").unwrap_err().contains("takes a pattern in quotes"));
 }
 
 #[test]
@@ -155,6 +159,14 @@ fn hostile_events_cost_little() {
         "data.fields.list.map(a, data.fields.list)",
     ] {
         assert_eq!(makes(expression, &long), Err(Cannot::Work), "{expression}");
+    }
+    // What doubles each time it passes through a macro.
+    let chain = |times: usize| {
+        (0..times).fold("data.fields.text".to_owned(), |inner, n| format!("[{inner}].map(x{n}, x{n} + x{n})[0]"))
+    };
+    assert!(holds(&format!("size({}) > 0", chain(3)), &long).is_ok());
+    for times in [8, 11] {
+        assert_eq!(holds(&format!("size({}) > 0", chain(times)), &long), Err(Cannot::Work), "{times}");
     }
     assert_eq!(holds("size(data.fields.list) == 100000", &long), Ok(true));
     assert_eq!(makes("[data, data]", &long), Err(Cannot::Output));
