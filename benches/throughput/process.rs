@@ -12,6 +12,24 @@ pub(crate) fn cpu_seconds(process: u32) -> Result<f64, Failure> {
     Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) / 100.0)
 }
 
+/// User and system time of all processes of this name that this one has started and that still run.
+pub(crate) fn cpu_seconds_of_children(name: &str) -> Result<f64, Failure> {
+    let mut seconds = 0.0;
+    for entry in fs::read_dir("/proc")? {
+        let id = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+        // Others may end meanwhile.
+        let Some((id, stat)) = id.and_then(|id| Some((id, fs::read_to_string(format!("/proc/{id}/stat")).ok()?)))
+        else {
+            continue;
+        };
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(1)?.parse().ok());
+        if parent == Some(std::process::id()) && stat.contains(&format!("({name})")) {
+            seconds += cpu_seconds(id)?;
+        }
+    }
+    Ok(seconds)
+}
+
 /// Memory of a process in MiB: what it has now, and the most it had.
 pub(crate) fn resident(process: u32) -> Result<(f64, f64), Failure> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;

@@ -5,6 +5,8 @@ pub(crate) mod daemon;
 #[cfg(feature = "kafka")]
 #[path = "../../tests/it/support/mock_kafka.rs"]
 pub(crate) mod mock_kafka;
+#[path = "../../tests/it/support/nats_cluster.rs"]
+pub(crate) mod nats_cluster;
 #[path = "../../tests/it/support/nats_server.rs"]
 pub(crate) mod nats_server;
 #[path = "../../tests/it/support/postgres.rs"]

@@ -29,12 +29,17 @@ impl NatsCluster {
     /// Starts them, each with these lines in its configuration; `None` where there is no nats-server, which was said
     /// then.
     pub(crate) fn start(test: &str, lines: &str) -> Option<Self> {
+        Self::start_with(test, "", lines)
+    }
+
+    /// The same, with more in the part about JetStream.
+    pub(crate) fn start_with(test: &str, jetstream: &str, lines: &str) -> Option<Self> {
         let program = programs::find_or_skip(test, "nats-server")?;
         let folder = tempfile::tempdir().expect("a folder");
         let ports: Vec<u16> = (0..NODES).map(|_| free_port()).collect();
         let routes: Vec<u16> = (0..NODES).map(|_| free_port()).collect();
         for (node, port) in ports.iter().enumerate() {
-            configure(&folder.path().join(node.to_string()), node, *port, &routes, lines);
+            configure(&folder.path().join(node.to_string()), node, *port, &routes, jetstream, lines);
         }
         let nodes = (0..NODES).map(|node| daemon(&program, &folder.path().join(node.to_string()))).collect();
         let cluster = Self { program, folder, ports, nodes };
@@ -98,11 +103,11 @@ impl NatsCluster {
     }
 }
 
-fn configure(folder: &Path, node: usize, port: u16, routes: &[u16], lines: &str) {
+fn configure(folder: &Path, node: usize, port: u16, routes: &[u16], jetstream: &str, lines: &str) {
     fs::create_dir(folder).expect("a new folder");
     let others: Vec<String> = routes.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
     let text = format!(
-        "listen: \"127.0.0.1:{port}\"\nserver_name: node-{node}\njetstream {{ store_dir: {:?} }}\nlog_file: {:?}\n\
+        "listen: \"127.0.0.1:{port}\"\nserver_name: node-{node}\njetstream {{ store_dir: {:?}, {jetstream} }}\nlog_file: {:?}\n\
          cluster {{ name: it, listen: \"127.0.0.1:{}\", routes: {others:?} }}\n{lines}\n",
         folder.join("store"),
         folder.join("log"),
