@@ -284,6 +284,7 @@ impl RabbitmqSink {
         let refused = async { publish.await?.await };
         match refused.await {
             Err(error) if failure::is_about_expiration(&error) => Ok(Checked {
+                warnings: Vec::new(),
                 found: format!(
                     "RabbitMQ, publishing to exchange \"{exchange}\" in vhost {} allowed; which queues are bound shows \
                      with the first event, and the server does not tell its max_message_size",
