@@ -42,6 +42,9 @@ const FORGET: Duration = Duration::from_secs(30);
 /// Between two tries to read.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// Tries in a row that brought nothing, after which it is said.
+const TOLD_AFTER: u32 = 25;
+
 /// A message that was read.
 pub(super) struct Found {
     pub(super) seq: u64,
@@ -110,17 +113,18 @@ impl Drop for Reader {
 async fn run(shared: Arc<Shared>, wanted: Wanted, sender: mpsc::Sender<Found>) {
     let room = Arc::new(Semaphore::new(QUEUE_BYTES));
     let mut after = wanted.after;
-    let mut failing = false;
+    let mut failures = 0_u32;
     loop {
+        let before = after;
         let error = match pull(&shared, &wanted, &mut after, &sender, &room).await {
             Ok(()) => return,
             Err(error) => error,
         };
-        // The first time it may be a server that went, which the next try finds.
-        if failing {
-            tracing::debug!(%error, "reading the journal is tried again");
+        failures = if after > before { 0 } else { failures + 1 };
+        // Now and then a server goes, and the next try finds another.
+        if failures == TOLD_AFTER {
+            tracing::warn!(%error, after, "the journal cannot be read on from here, and is tried again and again");
         }
-        failing = true;
         tokio::time::sleep(PAUSE).await;
     }
 }
