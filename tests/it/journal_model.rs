@@ -2,18 +2,18 @@
 //! restarts must look the same on both.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
 
 use hooksink::config::{Engine, JournalConfig};
 use hooksink::journal::{Appended, Consumer, Entry, Journal, Letters, Outcome, Ticket};
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use tempfile::TempDir;
 
 use crate::grounds;
 use crate::journal::{config, record, sink, spec, with_file};
 use crate::support::DEADLINE;
-use crate::support::nats_server::NatsServer;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -257,20 +257,19 @@ proptest! {
     }
 }
 
-/// One server for all cases, each with streams of its own.
-static SERVER: LazyLock<Option<NatsServer>> = LazyLock::new(|| grounds::server("journal_model"));
-static CASES: AtomicUsize = AtomicUsize::new(0);
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, max_shrink_iters: 60, ..ProptestConfig::default() })]
-
-    #[test]
-    fn the_distributed_journal_behaves_like_its_model(steps in prop::collection::vec(step(), 1..40)) {
-        if let Some(server) = &*SERVER {
-            let mut config = grounds::in_one_part(grounds::on_server(server));
-            let Engine::Jetstream(own) = &mut config.engine else { unreachable!() };
-            own.stream = format!("case{}", CASES.fetch_add(1, Ordering::Relaxed));
-            block_on(run(&config, steps));
-        }
-    }
+#[test]
+fn the_distributed_journal_behaves_like_its_model() {
+    let name = "journal_model::the_distributed_journal_behaves_like_its_model";
+    // One server for all cases, each with streams of its own.
+    let Some(server) = grounds::server(name) else { return };
+    let config = ProptestConfig { cases: 12, max_shrink_iters: 60, failure_persistence: None, ..Default::default() };
+    let case = AtomicUsize::new(0);
+    let outcome = TestRunner::new(config).run(&prop::collection::vec(step(), 1..40), |steps| {
+        let mut config = grounds::in_one_part(grounds::on_server(&server));
+        let Engine::Jetstream(own) = &mut config.engine else { unreachable!() };
+        own.stream = format!("case{}", case.fetch_add(1, Ordering::Relaxed));
+        block_on(run(&config, steps));
+        Ok(())
+    });
+    outcome.unwrap_or_else(|error| panic!("{error}"));
 }
