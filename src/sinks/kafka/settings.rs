@@ -98,6 +98,10 @@ pub enum KafkaCompression {
     Zstd,
 }
 
+/// Those that choose the partition by the key, so that a person's events stay in one.
+const PARTITIONERS: [&str; 6] =
+    ["consistent", "consistent_random", "murmur2", "murmur2_random", "fnv1a", "fnv1a_random"];
+
 /// The properties of librdkafka that may be set: those that neither touch what this sink promises (order, idempotence,
 /// acknowledgements, bounds) nor read files, nor switch checks off, nor print what is sent.
 const EXTRA: &[&str] = &[
@@ -328,6 +332,9 @@ fn extra(section: &mut Section<'_>, timeout: Duration) -> Vec<(String, String)> 
             table.error(name, format!("librdkafka does not take it: {refused}"));
         } else if name == "linger.ms" && text.parse().is_ok_and(|ms: u128| ms >= timeout.as_millis() / 4) {
             table.error(name, "this must be shorter than a quarter of timeout");
+        } else if name == "partitioner" && !PARTITIONERS.contains(&text.as_str()) {
+            let all = PARTITIONERS.join(", ");
+            table.error(name, format!("this would spread a person's events over partitions; allowed are {all}"));
         } else {
             extra.push((name.to_owned(), text));
         }
@@ -452,6 +459,10 @@ mod tests {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(config.extra, [pair("linger.ms", "1"), pair("client.rack", "a")]);
         for (extra, expected) in [
+            (
+                "\"partitioner\" = \"random\"",
+                "this would spread a person's events over partitions; allowed are consistent,",
+            ),
             ("\"acks\" = \"0\"", "sinks.k.extra.acks: this cannot be set here; allowed are batch.num.messages, "),
             ("\"enable.idempotence\" = false", "cannot be set here"),
             ("\"max.in.flight\" = 9", "cannot be set here"),

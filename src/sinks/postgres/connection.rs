@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
-use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::config::{LoadBalanceHosts, SslMode, TargetSessionAttrs};
 use tokio_postgres::{CancelToken, Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -88,6 +88,9 @@ fn settings(config: &PostgresSinkConfig) -> Config {
     settings.keepalives(true).keepalives_idle(KEEPALIVE).keepalives_interval(KEEPALIVE / 3).keepalives_retries(3);
     if config.servers.len() > 1 {
         settings.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        // One that answers nothing takes all the time there is: another is the first to be asked the next time.
+        settings.load_balance_hosts(LoadBalanceHosts::Random);
+        settings.connect_timeout(config.connect_timeout / u32::try_from(config.servers.len()).unwrap_or(u32::MAX));
     }
     settings
 }

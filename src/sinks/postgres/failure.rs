@@ -35,6 +35,11 @@ impl Failure {
         matches!(self.class(), "22" | "23" | "54")
     }
 
+    /// It may be the `data` of the row that is refused, which is not so for constraints of the user's own.
+    pub(super) fn may_be_about_data(&self) -> bool {
+        matches!(self.class(), "22" | "54")
+    }
+
     /// The table is not what it was.
     pub(super) fn is_about_the_table(&self) -> bool {
         self.class() == "42"

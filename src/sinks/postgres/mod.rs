@@ -89,7 +89,7 @@ impl PostgresSink {
             if range.len() > 1 {
                 todo.push(middle..range.end);
                 todo.push(range.start..middle);
-            } else if rows.leave_out(range.start, failure.text()) {
+            } else if failure.may_be_about_data() && rows.leave_out(range.start, failure.text()) {
                 todo.push(range);
             } else {
                 let cause = SinkError::Permanent { source: failure.text().into() };

@@ -124,6 +124,8 @@ async fn ask_sentinels(
     password: &Secrets,
 ) -> Result<Address, BoxError> {
     let mut last: BoxError = "no Sentinel is given".into();
+    // So short that the last of them is asked within a call, also where the others answer nothing.
+    let asked_at_most = config.timeout / (u32::try_from(config.servers.len()).unwrap_or(u32::MAX).saturating_add(1));
     for sentinel in &config.servers {
         let asked = async {
             let mut connection = connect(config, sentinel, SENTINEL_PORT, login(username, password)).await?;
@@ -132,7 +134,8 @@ async fn ask_sentinels(
             let answer: Option<(String, u16)> = answer.map_err(|_| "no answer in time")?.map_err(described)?;
             Ok::<_, BoxError>(answer)
         };
-        match asked.await {
+        let asked = timeout(asked_at_most, asked).await;
+        match asked.unwrap_or_else(|_| Err(format!("no answer within {asked_at_most:?}").into())) {
             Ok(Some((host, port))) => return Ok(Address { host, port: Some(port) }),
             Ok(None) => last = format!("Sentinel {sentinel} knows no master of the name {master}").into(),
             Err(error) => last = format!("Sentinel {sentinel}: {error}").into(),

@@ -163,3 +163,23 @@ fn connections_are_kept_and_no_more_than_calls_at_once() {
         SinkError::Transient { retry_after: None, .. }
     ));
 }
+
+/// A server that lets itself be connected to and then says nothing keeps nobody from the next one.
+#[test]
+fn of_several_servers_one_that_hangs_is_passed() {
+    let test = "targets::postgres::trouble::of_several_servers_one_that_hangs_is_passed";
+    let Some(second) = PostgresServer::with(test, &[]) else { return };
+    let hangs = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (first, second_address) = (hangs.local_addr().unwrap(), second.address());
+    let sink = settings(second_address, "events").replace(
+        &format!("url = \"postgres://{second_address}/postgres\""),
+        &format!("url = [\"postgres://{first}/postgres\", \"postgres://{second_address}/postgres\"]"),
+    );
+    assert!(sink.contains(&first.to_string()), "{sink}");
+    let server = TestServer::start(&format!("{SOURCE}[sinks.it]\n{sink}\nretry_initial = \"5ms\"\nretry_max = \"50ms\""));
+    let mut senders = senders(4);
+    under_load(&mut senders, server.public, |load| {
+        eventually("requests are answered", || (load.acknowledged() >= 20).then_some(()));
+    });
+    eventually("they arrive", || has_all(&second.stored("events"), &owed(&senders)).then_some(()));
+}
