@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{
     Consumer, ConsumerSpec, Entry, Journal, JournalError, Letters, OpenError, Outcome, StartFrom, Ticket, open,
@@ -27,8 +27,11 @@ const AT_ONCE: usize = 1_000;
 /// Raw bytes of them.
 const BYTES_AT_ONCE: usize = 16 * 1024 * 1024;
 
-/// After so long without another event there is none: engines that read over a network hand them out as they come.
-const NOTHING_MORE: Duration = Duration::from_secs(2);
+/// How long nothing may come although there is more.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often it is asked whether there is more.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Why a copy ended before it was complete. Called again, it goes on.
 #[derive(Debug, thiserror::Error)]
@@ -48,14 +51,6 @@ pub enum CopyError {
     /// Writing the second failed.
     #[error("writing the journal to copy to: {0}")]
     Writing(#[source] JournalError),
-    /// Not everything could be read.
-    #[error("{copied} of {total} events could be read; nothing is removed, try again")]
-    Incomplete {
-        /// Events copied.
-        copied: u64,
-        /// Events held.
-        total: u64,
-    },
 }
 
 /// How far a copy is.
@@ -65,7 +60,7 @@ pub enum Progress {
     Events {
         /// So far, those of an earlier call not counted.
         copied: u64,
-        /// In all.
+        /// In all, or fewer.
         total: u64,
     },
     /// The place of a sink is the same now.
@@ -148,8 +143,11 @@ async fn copy_events(
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<(), CopyError> {
     let reading = CopyError::Reading;
+    let statuses = source.sinks().await.map_err(reading)?;
+    let mark_status = statuses.iter().find(|sink| sink.sink.as_str() == MARK);
+    // Engines may count what was copied before among what is left.
+    let (mut copied, total) = (0, mark_status.map_or(0, |sink| sink.lag_events).min(source.status().events));
     let mut owed = Owed::to(source, &mark()).await.map_err(reading)?;
-    let (mut copied, total) = (0, owed.left);
     progress(Progress::Events { copied, total });
     while let Some(entries) = owed.next().await.map_err(reading)? {
         let records = entries.iter().map(|entry| (*entry.record).clone()).collect();
@@ -160,7 +158,7 @@ async fn copy_events(
         progress(Progress::Events { copied, total });
     }
     owed.consumer.flush().await.map_err(reading)?;
-    if copied < total { Err(CopyError::Incomplete { copied, total }) } else { Ok(()) }
+    Ok(())
 }
 
 /// What a sink is owed, and what it gave up on.
@@ -249,34 +247,43 @@ async fn copy_letters(source: &dyn Journal, target: &dyn Journal, sink: &SinkNam
 }
 
 /// What a sink is owed, read from the first to the last.
-struct Owed {
+struct Owed<'a> {
+    journal: &'a dyn Journal,
+    sink: SinkName,
     consumer: Box<dyn Consumer>,
     parked: Vec<Ticket>,
-    /// Events of the log that are still to come, or more: engines may count what they hand out to nobody.
-    left: u64,
 }
 
-impl Owed {
-    async fn to(journal: &dyn Journal, sink: &SinkName) -> Result<Self, JournalError> {
+impl<'a> Owed<'a> {
+    async fn to(journal: &'a dyn Journal, sink: &SinkName) -> Result<Self, JournalError> {
         let mut consumer = journal.consumer(sink).await?;
-        let parked: Vec<_> = consumer.parked().await?.into_iter().map(|parked| parked.ticket).collect();
-        let status = journal.sinks().await?.into_iter().find(|status| status.sink == *sink);
-        let left = status.map_or(0, |status| status.lag_events.saturating_sub(status.parked));
-        Ok(Self { consumer, parked, left })
+        let parked = consumer.parked().await?.into_iter().map(|parked| parked.ticket).collect();
+        Ok(Self { journal, sink: sink.clone(), consumer, parked })
     }
 
-    /// The next events; none if there are no more.
+    /// The next events; none when there are no more. Some may come again.
     async fn next(&mut self) -> Result<Option<Vec<Entry>>, JournalError> {
-        let mut entries = self.consumer.read(AT_ONCE, BYTES_AT_ONCE).await?;
-        if entries.is_empty() {
-            if self.left == 0 || tokio::time::timeout(NOTHING_MORE, self.consumer.ready()).await.is_err() {
+        let began = Instant::now();
+        loop {
+            if self.consumer.moved().is_cancelled() {
+                // Parts of the log that another process had are ours now.
+                self.consumer.flush().await?;
+                *self = Self::to(self.journal, &self.sink).await?;
+            }
+            let entries = self.consumer.read(AT_ONCE, BYTES_AT_ONCE).await?;
+            if !entries.is_empty() {
+                return Ok(Some(entries));
+            }
+            if self.consumer.caught_up().await? {
                 return Ok(None);
             }
-            entries = self.consumer.read(AT_ONCE, BYTES_AT_ONCE).await?;
+            if began.elapsed() > PATIENCE {
+                let why = "there is more, which another hooksink on this journal may have; stop it, and copy again";
+                return Err(JournalError::Unavailable(why.to_owned()));
+            }
+            // Engines that read over a network hand events out as they come.
+            let _ = tokio::time::timeout(LOOK_AGAIN, self.consumer.ready()).await;
         }
-        let of_log = entries.iter().filter(|entry| matches!(entry.ticket, Ticket::Log(_))).count() as u64;
-        self.left = self.left.saturating_sub(of_log);
-        Ok((!entries.is_empty()).then_some(entries))
     }
 }
 

@@ -152,6 +152,10 @@ pub trait Consumer: Send {
     /// Makes everything settled durable: called when a sink stops.
     async fn flush(&mut self) -> Result<(), JournalError>;
 
+    /// After a `read` that gave nothing: whether everything that the journal holds now was handed out to this consumer, or
+    /// is another's. Where it was not, there will be more, or another process hands it out.
+    async fn caught_up(&mut self) -> Result<bool, JournalError>;
+
     /// Cancelled when another process is to hand out some of what this consumer does: calls under way may end, then
     /// everything is to be made durable and a new consumer asked for. Never, where one process has the journal.
     fn moved(&self) -> CancellationToken {

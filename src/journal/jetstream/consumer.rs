@@ -455,6 +455,20 @@ impl Consumer for JetstreamConsumer {
         self.places.save(&self.shared, true).await
     }
 
+    async fn caught_up(&mut self) -> Result<bool, JournalError> {
+        if self.places.parts().len() < usize::from(self.shared.partitions()) {
+            return Ok(false);
+        }
+        let last = self.shared.log_info().await?.state.last_sequence;
+        let scanned: Vec<_> = self.places.all().iter().map(|(part, place)| (*part, place.log.scanned())).collect();
+        for (part, scanned) in scanned {
+            if scanned < last && self.shared.next_event(Some(part), scanned + 1).await?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     fn moved(&self) -> CancellationToken {
         self.places.moved().clone()
     }

@@ -239,6 +239,12 @@ impl Consumer for SqliteConsumer {
         self.hand_out(&after, found)
     }
 
+    async fn caught_up(&mut self) -> Result<bool, JournalError> {
+        let last = self.news.borrow().last_seq;
+        let scanned = self.place(|place| place.log.scanned())?;
+        Ok(!self.more && scanned >= last)
+    }
+
     async fn ready(&mut self) {
         if self.more {
             return;
