@@ -1,8 +1,11 @@
 //! Several replicas of hooksink, the real binary, on three real nats-servers that form a cluster: whatever of these is
 //! killed, paused or started again, under load. Each fault has a file of its own.
 
+mod behind_nginx;
 mod faults;
 mod load;
+
+use std::net::SocketAddr;
 
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -73,5 +76,10 @@ impl Bench {
     /// Starts a replica that was killed or stopped, on other ports, in a new folder: it has nothing of its own.
     fn start_again(&mut self, number: usize) {
         self.replicas[number] = Some(TestServer::start(&self.config));
+    }
+
+    /// The same on the port that it had, where a proxy looks for it.
+    fn start_again_at(&mut self, number: usize, address: SocketAddr) {
+        self.replicas[number] = Some(TestServer::start_at(address, &self.config));
     }
 }

@@ -1,7 +1,7 @@
 //! The real Caddy and nginx with the shipped configurations, in front of a listener that records what reaches it and in
 //! front of a real hooksink.
 
-mod proxy;
+pub(crate) mod proxy;
 mod recorder;
 
 use std::net::{Ipv4Addr, TcpListener};
@@ -17,7 +17,7 @@ use crate::support::server::TestServer;
 use crate::wire::{Answer, Wire, request};
 
 /// Where the sender is; the proxy's own address is 127.0.0.1.
-const SENDER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+pub(crate) const SENDER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// Runs a test behind each of the two.
 macro_rules! behind_each_proxy {

@@ -38,6 +38,8 @@ pub(crate) struct Load {
     unanswered: AtomicUsize,
     /// How long each 200 took.
     took: Mutex<Vec<Duration>>,
+    /// When the last 200 came, and the longest time without one.
+    silence: Mutex<(Option<Instant>, Duration)>,
     over: AtomicBool,
 }
 
@@ -64,6 +66,20 @@ impl Load {
         took.get((took.len() * of_a_thousand / 1000).min(took.len().saturating_sub(1))).copied().unwrap_or_default()
     }
 
+    /// The longest time without a 200 so far.
+    pub(crate) fn longest_without(&self) -> Duration {
+        self.silence.lock().expect("no panic").1
+    }
+
+    fn acknowledge(&self, took: Duration) {
+        self.acknowledged.fetch_add(1, Ordering::SeqCst);
+        self.took.lock().expect("no panic").push(took);
+        let mut silence = self.silence.lock().expect("no panic");
+        let now = Instant::now();
+        let lasted = silence.0.replace(now).map_or(Duration::ZERO, |last| now - last);
+        silence.1 = silence.1.max(lasted);
+    }
+
     fn is_over(&self) -> bool {
         self.over.load(Ordering::SeqCst)
     }
@@ -85,20 +101,31 @@ pub(crate) fn senders(count: usize) -> Vec<Sender> {
 
 /// Has all of them send until `test` is done, or until the server is gone.
 pub(crate) fn under_load<T>(senders: &mut [Sender], to: SocketAddr, test: impl FnOnce(&Load) -> T) -> T {
+    under_load_through(senders, &[503], || Wire::connect(Ipv4Addr::LOCALHOST, to, None), test)
+}
+
+/// The same over connections to a proxy, which answers with some of these statuses when it gets no answer itself.
+pub(crate) fn under_load_through<T>(
+    senders: &mut [Sender],
+    refusals: &[u16],
+    connect: impl Fn() -> std::io::Result<Wire> + Sync,
+    test: impl FnOnce(&Load) -> T,
+) -> T {
     let load = Load::default();
+    let connect = &connect;
     thread::scope(|scope| {
         let _ends = Ends(&load);
         for sender in senders {
-            scope.spawn(|| sender.send(to, &load));
+            scope.spawn(|| sender.send(refusals, connect, &load));
         }
         test(&load)
     })
 }
 
 impl Sender {
-    fn send(&mut self, to: SocketAddr, load: &Load) {
+    fn send(&mut self, refusals: &[u16], connect: &(impl Fn() -> std::io::Result<Wire> + Sync), load: &Load) {
         while !load.is_over()
-            && let Ok(mut wire) = Wire::connect(Ipv4Addr::LOCALHOST, to, None)
+            && let Ok(mut wire) = connect()
         {
             // A connection that ends says nothing of the request on it: the next one sends it again.
             while !load.is_over() {
@@ -107,7 +134,7 @@ impl Sender {
                     load.unanswered.fetch_add(1, Ordering::SeqCst);
                     break;
                 };
-                self.note(&answer, asked.elapsed(), load);
+                self.note(&answer, refusals, asked.elapsed(), load);
             }
         }
     }
@@ -118,18 +145,22 @@ impl Sender {
         wire.answer(false).expect("an answer, or the end of the connection")
     }
 
-    fn note(&mut self, answer: &Answer, took: Duration, load: &Load) {
+    fn note(&mut self, answer: &Answer, refusals: &[u16], took: Duration, load: &Load) {
         match answer.status {
             200 => {
                 self.next += 1;
-                load.acknowledged.fetch_add(1, Ordering::SeqCst);
-                load.took.lock().expect("no panic").push(took);
+                load.acknowledge(took);
             }
             503 => {
                 assert!(answer.head.to_lowercase().contains("\r\nretry-after: "), "{answer:?}");
                 load.refused.fetch_add(1, Ordering::SeqCst);
             }
-            _ => panic!("neither 200 nor 503: {answer:?}"),
+            status if refusals.contains(&status) => {
+                load.refused.fetch_add(1, Ordering::SeqCst);
+                // Such an answer costs a proxy nothing, and a sender takes its time.
+                thread::sleep(Duration::from_millis(20));
+            }
+            _ => panic!("neither 200 nor {refusals:?}: {answer:?}"),
         }
     }
 }

@@ -74,12 +74,21 @@ impl TestServer {
 
     /// Starts by way of another program with these arguments, which then is hooksink: `prlimit`, `setpriv`, `strace -D`.
     pub(crate) fn start_under(by: &[&str], folder: TempDir, config: &str, environment: &[(&str, &str)]) -> Self {
+        Self::launch(by, folder, config, environment, "127.0.0.1:0")
+    }
+
+    /// Starts in a new folder, where another process of this test listened before.
+    pub(crate) fn start_at(address: SocketAddr, config: &str) -> Self {
+        Self::launch(&[], tempfile::tempdir().expect("a folder"), config, &[], &address.to_string())
+    }
+
+    fn launch(by: &[&str], folder: TempDir, config: &str, environment: &[(&str, &str)], listen: &str) -> Self {
         fs::write(folder.path().join("hooksink.toml"), config).expect("a file");
         let log = folder.path().join("stderr.log");
         // Systems start services with a low soft limit of file descriptors, which it has to raise by itself.
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "ulimit -S -n 64 && exec \"$@\"", "sh"]).args(by).arg(env!("CARGO_BIN_EXE_hooksink"));
-        command.args(["serve", "--set", "server.listen=127.0.0.1:0", "--set", "admin.listen=127.0.0.1:0"]);
+        command.args(["serve", "--set", &format!("server.listen={listen}"), "--set", "admin.listen=127.0.0.1:0"]);
         if !config.contains("drain_delay") {
             command.args(["--set", "server.drain_delay=0s"]);
         }
