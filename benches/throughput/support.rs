@@ -2,6 +2,8 @@
 
 #[path = "../../tests/it/support/daemon.rs"]
 pub(crate) mod daemon;
+#[path = "../../tests/it/support/hosts.rs"]
+pub(crate) mod hosts;
 #[cfg(feature = "kafka")]
 #[path = "../../tests/it/support/mock_kafka.rs"]
 pub(crate) mod mock_kafka;

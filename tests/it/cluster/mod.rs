@@ -4,6 +4,7 @@
 mod behind_nginx;
 mod faults;
 mod load;
+mod network;
 
 use std::net::SocketAddr;
 
@@ -13,6 +14,9 @@ use crate::support::mock_target::MockTarget;
 use crate::support::nats_cluster::NatsCluster;
 use crate::support::senders::SOURCE;
 use crate::support::server::TestServer;
+
+/// Above what a body may be here.
+const LIMITS: &str = "max_payload: 8MB";
 
 /// How many replicas of hooksink.
 const REPLICAS: usize = 3;
@@ -34,7 +38,18 @@ impl Bench {
     /// All of it, running; `None` where there is no nats-server.
     async fn start(test: &str, settings: &str) -> Option<Self> {
         let alone = ALONE.lock().await;
-        let servers = NatsCluster::start(test, "max_payload: 8MB")?;
+        let servers = NatsCluster::start(test, LIMITS)?;
+        Some(Self::start_on(servers, settings, alone).await)
+    }
+
+    /// The same with servers that can be cut off; `None` where there is no nats-server, or no network namespaces.
+    async fn start_apart(test: &str) -> Option<Self> {
+        let alone = ALONE.lock().await;
+        let servers = NatsCluster::start_apart(test, LIMITS)?;
+        Some(Self::start_on(servers, "", alone).await)
+    }
+
+    async fn start_on(servers: NatsCluster, settings: &str, alone: MutexGuard<'static, ()>) -> Self {
         let target = MockTarget::start().await;
         let config = format!(
             r#"
@@ -56,7 +71,7 @@ impl Bench {
             target.url("/")
         );
         let replicas = (0..REPLICAS).map(|_| Some(TestServer::start(&config))).collect();
-        Some(Self { replicas, config, servers, target, _alone: alone })
+        Self { replicas, config, servers, target, _alone: alone }
     }
 
     fn replica(&self, number: usize) -> &TestServer {

@@ -2,6 +2,7 @@
 
 pub(crate) mod daemon;
 #[cfg(feature = "kafka")]
+pub(crate) mod hosts;
 pub(crate) mod mock_kafka;
 pub(crate) mod mock_target;
 pub(crate) mod nats_cluster;

@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::daemon::{Daemon, free_port};
+use super::hosts::Hosts;
 use super::server::eventually;
 use crate::programs;
 
@@ -23,6 +24,8 @@ pub(crate) struct NatsCluster {
     folder: TempDir,
     ports: Vec<u16>,
     nodes: Vec<Daemon>,
+    /// Where they run, if not on loopback. Dropped after them.
+    hosts: Option<Hosts>,
 }
 
 impl NatsCluster {
@@ -34,21 +37,43 @@ impl NatsCluster {
 
     /// The same, with more in the part about JetStream.
     pub(crate) fn start_with(test: &str, jetstream: &str, lines: &str) -> Option<Self> {
+        Self::start_on(test, jetstream, lines, None)
+    }
+
+    /// The same, each on a host of its own, which can be cut off; `None` where there are none.
+    pub(crate) fn start_apart(test: &str, lines: &str) -> Option<Self> {
+        programs::find_or_skip(test, "nats-server")?;
+        let hosts = Hosts::make(test, NODES)?;
+        Self::start_on(test, "", lines, Some(hosts))
+    }
+
+    fn start_on(test: &str, jetstream: &str, lines: &str, hosts: Option<Hosts>) -> Option<Self> {
         let program = programs::find_or_skip(test, "nats-server")?;
         let folder = tempfile::tempdir().expect("a folder");
         let ports: Vec<u16> = (0..NODES).map(|_| free_port()).collect();
         let routes: Vec<u16> = (0..NODES).map(|_| free_port()).collect();
+        let address = |node: usize| hosts.as_ref().map_or(Ipv4Addr::LOCALHOST, |hosts| hosts.address(node));
+        let routes: Vec<SocketAddr> =
+            routes.into_iter().enumerate().map(|(node, port)| (address(node), port).into()).collect();
         for (node, port) in ports.iter().enumerate() {
-            configure(&folder.path().join(node.to_string()), node, *port, &routes, jetstream, lines);
+            let listen = (address(node), *port).into();
+            configure(&folder.path().join(node.to_string()), node, listen, &routes, jetstream, lines);
         }
-        let nodes = (0..NODES).map(|node| daemon(&program, &folder.path().join(node.to_string()))).collect();
-        let cluster = Self { program, folder, ports, nodes };
+        let start = |node: usize| daemon(&program, &folder.path().join(node.to_string()), hosts.as_ref(), node);
+        let nodes = (0..NODES).map(start).collect();
+        let cluster = Self { program, folder, ports, nodes, hosts };
         (0..NODES).for_each(|node| cluster.wait(node));
         Some(cluster)
     }
 
     fn address(&self, node: usize) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.ports[node]).into()
+        let host = self.hosts.as_ref().map_or(Ipv4Addr::LOCALHOST, |hosts| hosts.address(node));
+        (host, self.ports[node]).into()
+    }
+
+    /// Cuts a node off from all others and from this machine, or connects it again.
+    pub(crate) fn connect(&self, node: usize, connected: bool) {
+        self.hosts.as_ref().expect("it was started apart").connect(node, connected);
     }
 
     /// Where clients reach them.
@@ -67,7 +92,7 @@ impl NatsCluster {
     /// Starts a node that was killed, with what it has on disk.
     pub(crate) fn restart(&mut self, node: usize) {
         self.nodes[node].kill();
-        self.nodes[node] = daemon(&self.program, &self.folder.path().join(node.to_string()));
+        self.nodes[node] = daemon(&self.program, &self.folder.path().join(node.to_string()), self.hosts.as_ref(), node);
         self.wait(node);
     }
 
@@ -103,12 +128,12 @@ impl NatsCluster {
     }
 }
 
-fn configure(folder: &Path, node: usize, port: u16, routes: &[u16], jetstream: &str, lines: &str) {
+fn configure(folder: &Path, node: usize, listen: SocketAddr, routes: &[SocketAddr], jetstream: &str, lines: &str) {
     fs::create_dir(folder).expect("a new folder");
-    let others: Vec<String> = routes.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
+    let others: Vec<String> = routes.iter().map(|route| format!("nats://{route}")).collect();
     let text = format!(
-        "listen: \"127.0.0.1:{port}\"\nserver_name: node-{node}\njetstream {{ store_dir: {:?}, {jetstream} }}\nlog_file: {:?}\n\
-         cluster {{ name: it, listen: \"127.0.0.1:{}\", routes: {others:?} }}\n{lines}\n",
+        "listen: \"{listen}\"\nserver_name: node-{node}\njetstream {{ store_dir: {:?}, {jetstream} }}\nlog_file: {:?}\n\
+         cluster {{ name: it, listen: \"{}\", routes: {others:?} }}\n{lines}\n",
         folder.join("store"),
         folder.join("log"),
         routes[node],
@@ -116,8 +141,14 @@ fn configure(folder: &Path, node: usize, port: u16, routes: &[u16], jetstream: &
     fs::write(folder.join("nats.conf"), text).expect("a file");
 }
 
-fn daemon(program: &Path, folder: &Path) -> Daemon {
+fn daemon(program: &Path, folder: &Path, hosts: Option<&Hosts>, node: usize) -> Daemon {
     let output = || File::options().create(true).append(true).open(folder.join("output")).expect("a file");
-    let mut command = Command::new(program);
+    let mut command = match hosts {
+        Some(hosts) => hosts.command(node),
+        None => Command::new(program),
+    };
+    if hosts.is_some() {
+        command.arg(program);
+    }
     Daemon::start(command.arg("-c").arg(folder.join("nats.conf")).stdout(output()).stderr(output()))
 }
