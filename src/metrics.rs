@@ -90,6 +90,8 @@ pub struct Metrics {
     pub journal_batch_events: Histogram,
     /// `hooksink_journal_bytes`
     pub journal_bytes: Gauge,
+    /// `hooksink_journal_gaps_total`: positions of the journal that hold no event this version can read.
+    pub journal_gaps: Counter,
     /// `hooksink_journal_wal_bytes`
     pub journal_wal_bytes: Gauge,
     /// `hooksink_sink_delivered_total`
@@ -133,6 +135,7 @@ impl Metrics {
             journal_commit_seconds: latency_histogram(),
             journal_batch_events: Histogram::new(exponential_buckets(1.0, 2.0, 13)),
             journal_bytes: Gauge::default(),
+            journal_gaps: Counter::default(),
             journal_wal_bytes: Gauge::default(),
             sink_delivered: Family::default(),
             sink_retries: Family::default(),
@@ -164,6 +167,7 @@ impl Metrics {
         );
         r.register("journal_batch_events", "Events a commit", self.journal_batch_events.clone());
         r.register_with_unit("journal", "Size of the journal in use", Unit::Bytes, self.journal_bytes.clone());
+        r.register("journal_gaps", "Positions of the journal that hold no readable event", self.journal_gaps.clone());
         r.register_with_unit("journal_wal", "Size of the write-ahead log", Unit::Bytes, self.journal_wal_bytes.clone());
         r.register("sink_delivered", "Events a sink has", self.sink_delivered.clone());
         r.register("sink_retries", "Calls to a sink that failed", self.sink_retries.clone());

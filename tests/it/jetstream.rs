@@ -10,18 +10,20 @@ use std::time::Duration;
 
 use async_nats::jetstream::stream;
 use hooksink::config::{Engine, JetstreamConfig, JournalConfig};
+use hooksink::event::Kind;
 use hooksink::journal::{Appended, Consumer, Entry, Journal, Outcome};
+use hooksink::metrics::Metrics;
 use hooksink::names::SourceType;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::echo::{SECRET, echo};
-use crate::grounds::{on_server, open, server};
+use crate::grounds::{in_one_part, on_server, open, server};
 use crate::journal::{record, sink, spec};
 use crate::programs::{signal, strace_or_skip};
 use crate::support::mock_target::{Answer, MockTarget};
-use crate::support::nats_server::{NatsServer, OPEN};
+use crate::support::nats_server::{NatsServer, OPEN, messages};
 use crate::support::senders::SOURCE;
 use crate::support::server::TestServer;
 use crate::support::shell::Shell;
@@ -294,4 +296,52 @@ async fn a_person_who_is_stuck_delays_nobody_else() {
         .collect();
     assert_eq!(mids, ["m-stuck-0", "m-stuck-1", "m-stuck-2", "m-stuck-3", "m-stuck-4"]);
     drop(hooksink);
+}
+
+/// What another client or another version of hooksink put into the log: sinks get what is before and behind it, and
+/// what is owed to nobody leaves as always.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_passed_over_and_a_kind_of_another_version_is_unrecognized() {
+    let name = "jetstream::what_cannot_be_read_is_passed_over_and_a_kind_of_another_version_is_unrecognized";
+    let Some(server) = server(name) else { return };
+    let config = JournalConfig { retention: Duration::from_millis(1), ..in_one_part(on_server(&server)) };
+    let metrics = Arc::new(Metrics::new());
+    let journal = hooksink::journal::open(&config, Arc::clone(&metrics)).await.unwrap();
+    journal.configure(vec![spec("crm")]).await.unwrap();
+    let mut consumer = consumer(&journal).await;
+    journal.append(vec![record(0)]).await.unwrap();
+    let context = server.context(async_nats::ConnectOptions::new()).await;
+    let publish = async |subject: &'static str, payload: Vec<u8>| {
+        context.publish(subject, payload.into()).await.unwrap().await.unwrap();
+    };
+    let mut later = messages(&context, "hooksink_log", 1).await.remove(0).payload.to_vec();
+    let kind = memchr::memmem::find(&later, b"meta.message_echo").expect("the kind of record 0");
+    later[kind..kind + 17].copy_from_slice(b"meta.message_else");
+    // It has an id of its own.
+    later[1] = 1;
+    publish("hooksink.log.0", b"no envelope".to_vec()).await;
+    publish("hooksink.log.0", Vec::new()).await;
+    publish("hooksink.log.abc", b"no part".to_vec()).await;
+    publish("hooksink.log.0", later).await;
+    publish("hooksink.log.77", b"no part of ours".to_vec()).await;
+    journal.append(vec![record(2)]).await.unwrap();
+    let mut entries = Vec::new();
+    let all = async {
+        while entries.len() < 3 {
+            consumer.ready().await;
+            entries.extend(consumer.read(10, usize::MAX).await.unwrap());
+        }
+    };
+    tokio::time::timeout(DEADLINE, all).await.expect("all that are events should come");
+    let kinds: Vec<Kind> = entries.iter().map(|entry| entry.record.kind).collect();
+    assert_eq!(kinds, [Kind::MetaMessageEcho, Kind::MetaUnrecognized, Kind::MetaMessageEcho]);
+    assert_eq!((number(&entries[0]), number(&entries[2])), (0, 2));
+    assert_eq!(entries[1].record.raw, record(0).raw);
+    consumer.settle(entries.iter().map(|entry| (entry.ticket, Outcome::Delivered)).collect()).await.unwrap();
+    until("retention goes on", || journal.status().events == 0).await;
+    assert!(journal.status().writable && journal.sinks().await.unwrap()[0].lag_events == 0);
+    let gaps =
+        |text: String| text.lines().find_map(|line| line.strip_prefix("hooksink_journal_gaps_total ")?.parse().ok());
+    assert!(gaps(metrics.encode()).is_some_and(|gaps: u64| (2..=4).contains(&gaps)), "{}", metrics.encode());
+    journal.close().await;
 }

@@ -35,8 +35,9 @@ struct Known<'a> {
     source: SourceName,
     #[serde(rename = "t")]
     source_type: SourceType,
+    /// Text, since another version may know more kinds.
     #[serde(rename = "k")]
-    kind: Kind,
+    kind: Cow<'a, str>,
     #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
     subject: Option<Subject>,
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
@@ -52,7 +53,7 @@ pub(super) fn write(record: &Record) -> Result<Bytes, JournalError> {
     let known = Known {
         source: record.source.clone(),
         source_type: record.source_type,
-        kind: record.kind,
+        kind: Cow::Borrowed(record.kind.as_str()),
         subject: record.subject.clone(),
         occurred_at: record.occurred_at.map(|at| at.timestamp_millis()),
         received_at: record.received_at.timestamp_millis(),
@@ -93,7 +94,11 @@ fn parse(payload: &[u8]) -> Option<Record> {
         id: EventId(id),
         source: known.source,
         source_type: known.source_type,
-        kind: known.kind,
+        // A kind of another version: its bytes are kept, and its type is what can still be said.
+        kind: known.kind.parse().unwrap_or(match known.source_type {
+            SourceType::WebexConnect => Kind::ConnectUnrecognized,
+            SourceType::Meta => Kind::MetaUnrecognized,
+        }),
         subject: known.subject,
         occurred_at,
         received_at: time(known.received_at)?,

@@ -2,6 +2,7 @@
 //! metrics. One replica does the first for all, the first in the table; should two believe that they are it, they do
 //! the same twice.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use super::place::{self, Document};
 use super::reader::{self, Wanted};
 use super::shared::Shared;
 use super::sinks::before;
-use super::{envelope, table::Known};
+use super::table::Known;
 use crate::journal::JournalError;
 use crate::metrics::SinkLabels;
 use crate::names::SinkName;
@@ -22,6 +23,8 @@ const ROUND: Duration = Duration::from_secs(1);
 const METRICS: Duration = Duration::from_secs(5);
 /// Bytes for which there must be room before a full journal counts as writable again.
 const SOME_ROOM: u64 = 64 * 1024;
+/// Rounds in a row that failed, after which it is said.
+const TOLD_AFTER: u32 = 30;
 /// Events that a sink loses at a time.
 const STEP: u64 = 512;
 
@@ -30,41 +33,69 @@ pub(super) async fn keep(shared: Arc<Shared>) {
     let mut ticks = tokio::time::interval(ROUND);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut shown: Option<Instant> = None;
+    let mut failing = Failing::default();
     loop {
         tokio::select! {
             () = shared.stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
         let show = shown.is_none_or(|shown| shown.elapsed() >= METRICS);
-        if let Err(error) = shared.round(show).await {
-            tracing::debug!(%error, "the journal is looked after later");
-        }
+        shared.round(show, &mut failing).await;
         if show {
             shown = Some(Instant::now());
         }
     }
 }
 
+/// How often in a row each of what is looked after failed.
+#[derive(Default)]
+struct Failing(BTreeMap<&'static str, u32>);
+
+impl Failing {
+    /// Now and then a server goes, and the next round finds another; what goes on is said once.
+    fn note(&mut self, what: &'static str, result: Result<(), JournalError>) {
+        let times = self.0.entry(what).or_default();
+        match result {
+            Ok(()) => *times = 0,
+            Err(error) => {
+                *times = times.saturating_add(1);
+                if *times == TOLD_AFTER {
+                    tracing::warn!(%error, what, "the journal cannot be looked after, which is tried again and again");
+                } else {
+                    tracing::debug!(%error, what, "the journal is looked after later");
+                }
+            }
+        }
+    }
+}
+
 impl Shared {
-    async fn round(&self, show: bool) -> Result<(), JournalError> {
-        let info = self.measure().await?;
-        if self.table().members.keys().next() == Some(&self.me) {
-            self.end_replays().await?;
-            self.tidy(&info).await?;
-            self.expire_letters(before(self.config.dead_letter_retention)).await?;
-        }
-        // Full until there is room, and in trouble until the servers answer, which they just did.
-        let mut trouble = self.make_room(SOME_ROOM).await.err();
-        if let Some(unfit) = super::connect::unfit(&self.client, &self.config) {
-            trouble = Some(JournalError::Unavailable(unfit.to_string()));
-        }
-        if trouble.is_some() || self.view.borrow().alive {
+    /// Each on its own, so that what fails for one keeps nothing else from being done.
+    async fn round(&self, show: bool, failing: &mut Failing) {
+        let measured = self.measure().await;
+        let trouble = match &measured {
+            // Full until there is room, and in trouble until the servers answer, which they just did.
+            Ok(_) => self.make_room(SOME_ROOM).await.err(),
+            Err(error) => Some(error.clone()),
+        };
+        let unfit = super::connect::unfit(&self.client, &self.config);
+        let trouble = unfit.map(|unfit| JournalError::Unavailable(unfit.to_string())).or(trouble);
+        // That the servers do not answer this is no news: storing tells, and so does the table.
+        if measured.is_ok() && (trouble.is_some() || self.view.borrow().alive) {
             self.trouble(trouble.as_ref());
         }
-        if show {
-            self.show().await?;
+        if self.table().members.keys().next() == Some(&self.me) {
+            failing.note("replays", self.end_replays().await);
+            if let Ok(info) = &measured {
+                failing.note("retention", self.tidy(info).await);
+            }
+            let expired = self.expire_letters(before(self.config.dead_letter_retention)).await;
+            failing.note("dead letters", expired.map(|_| ()));
         }
-        Ok(())
+        failing.note("size", measured.map(|_| ()));
+        if show {
+            failing.note("status of sinks", self.show().await);
+        }
     }
 
     /// Brings the status up to date.
@@ -206,7 +237,7 @@ impl Shared {
     }
 
     async fn skip_for(&self, sink: &SinkName, known: &Known, first: u64, upto: u64) -> Result<(), JournalError> {
-        let mut owed = std::collections::BTreeMap::new();
+        let mut owed = BTreeMap::new();
         for part in 0..self.partitions() {
             let mut before = Document::default();
             let skip = |document: &mut Document| {
@@ -244,7 +275,7 @@ impl Shared {
         sink: &SinkName,
         first: u64,
         upto: u64,
-        places: &std::collections::BTreeMap<u16, Document>,
+        places: &BTreeMap<u16, Document>,
     ) -> Result<u64, JournalError> {
         let Some(wants) = self.specs().get(sink).map(|spec| spec.wants.clone()) else { return Ok(0) };
         let wanted = Wanted { parts: places.keys().copied().collect(), after: first - 1, filters: Vec::new() };
@@ -259,7 +290,8 @@ impl Shared {
             let seq = message.info().map_err(|error| failed(&error))?.stream_sequence;
             let place = self.part_of(&message.subject).and_then(|part| places.get(&part));
             let owes = place.is_some_and(|place| seq > place.cursor || place.parked.contains(&seq));
-            if seq <= upto && owes && wants.matches(&envelope::read(&message.payload)?) {
+            let record = if seq <= upto && owes { self.understood(seq, &message.payload) } else { None };
+            if record.is_some_and(|record| wants.matches(&record)) {
                 events += 1;
             }
         }

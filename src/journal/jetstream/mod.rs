@@ -162,6 +162,7 @@ impl JetstreamJournal {
                 events: 0,
                 last_seq: 0,
             }),
+            gaps: Mutex::default(),
             room: tokio::sync::Mutex::default(),
             stop: CancellationToken::new(),
         });

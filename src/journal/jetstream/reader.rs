@@ -17,7 +17,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::envelope;
 use super::error::unavailable;
 use super::partition::Partition;
 use super::shared::Shared;
@@ -49,7 +48,7 @@ const TOLD_AFTER: u32 = 25;
 pub(super) struct Found {
     pub(super) seq: u64,
     pub(super) part: Partition,
-    /// None if the sink does not want it.
+    /// None if the sink does not want it, or it is no event.
     pub(super) record: Option<Arc<Record>>,
     _bytes: Option<OwnedSemaphorePermit>,
 }
@@ -202,8 +201,8 @@ async fn batch_of(
             continue;
         }
         let part = shared.part_of(&message.subject).ok_or_else(|| missing("a subject is not one of the log"))?;
-        let record = envelope::read(&message.payload)?;
-        let record = wanted.filters.iter().all(|filter| filter.matches(&record)).then_some(record);
+        let record = shared.understood(seq, &message.payload);
+        let record = record.filter(|record| wanted.filters.iter().all(|filter| filter.matches(record)));
         let bytes = record.as_ref().map_or(0, |record| record.raw.len().min(QUEUE_BYTES));
         // As many as there are at most, so that the number fits.
         let permit = room.clone().acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX)).await.ok();

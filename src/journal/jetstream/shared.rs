@@ -7,6 +7,7 @@ use async_nats::Client;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{Info, RawMessageErrorKind, Stream};
+use chrono::{DateTime, Utc};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +22,9 @@ use crate::event::Record;
 use crate::journal::{ConsumerSpec, JournalError, JournalStatus};
 use crate::metrics::Metrics;
 use crate::names::SinkName;
+
+/// Positions that cannot be read and are told of once. Of more, the first are told of again.
+const GAPS_REMEMBERED: usize = 1024;
 
 /// The key of the document that all replicas change.
 pub(super) const TABLE: &str = "table";
@@ -60,6 +64,11 @@ impl Names {
     }
 }
 
+/// What is told of a message of the log without handing it on.
+pub(super) struct Received {
+    pub(super) received_at: DateTime<Utc>,
+}
+
 /// What this replica knows of the table.
 #[derive(Debug, Clone, Default)]
 pub(super) struct View {
@@ -93,6 +102,8 @@ pub(super) struct Shared {
     /// What consumers of this replica work on.
     pub(super) places: Mutex<BTreeMap<SinkName, Weak<Places>>>,
     pub(super) status: Mutex<JournalStatus>,
+    /// Positions of the log that cannot be read and were told of.
+    pub(super) gaps: Mutex<BTreeSet<u64>>,
     /// Whoever makes room does it alone.
     pub(super) room: tokio::sync::Mutex<()>,
     pub(super) stop: CancellationToken,
@@ -156,21 +167,47 @@ impl Shared {
         self.log.get_info().await.map_err(|error| unavailable("the state of the log cannot be read", error.kind()))
     }
 
-    /// The event at this position, from the log's leader.
+    /// The event at this position, from the log's leader; none where what stands there is no event.
     pub(super) async fn event(&self, seq: u64) -> Result<Option<Record>, JournalError> {
         let read = self.log.get_raw_message(seq).await;
-        found(read)?.map(|message| envelope::read(&message.payload)).transpose()
+        Ok(found(read)?.and_then(|message| self.understood(seq, &message.payload)))
     }
 
-    /// The first event of this part, or of all, at or after this position, from the log's leader.
+    /// The event that a message of the log keeps. What is none is said once and counted, and passed over like what no
+    /// sink wants: whatever else is in the log, sinks and retention go on.
+    pub(super) fn understood(&self, seq: u64, payload: &[u8]) -> Option<Record> {
+        match envelope::read(payload) {
+            Ok(record) => Some(record),
+            Err(error) => {
+                let mut gaps = lock(&self.gaps);
+                if gaps.insert(seq) {
+                    self.metrics.journal_gaps.inc();
+                    tracing::error!(position = seq, bytes = payload.len(), %error, "the journal is passed over here");
+                }
+                if gaps.len() > GAPS_REMEMBERED {
+                    gaps.pop_first();
+                }
+                None
+            }
+        }
+    }
+
+    /// The first message of this part, or of all, at or after this position, from the log's leader.
     pub(super) async fn next_event(
         &self,
         part: Option<Partition>,
         from: u64,
-    ) -> Result<Option<(u64, Record)>, JournalError> {
+    ) -> Result<Option<(u64, Received)>, JournalError> {
         let subject = part.map_or_else(|| format!("{}.>", self.names.log_subjects()), |part| self.log_subject(part));
         let read = self.log.raw_message_builder().sequence(from).next_by_subject(subject).send().await;
-        found(read)?.map(|message| Ok((message.sequence, envelope::read(&message.payload)?))).transpose()
+        Ok(found(read)?.map(|message| {
+            let received_at = match self.understood(message.sequence, &message.payload) {
+                Some(record) => record.received_at,
+                // When the servers stored it, so that it grows old like everything else.
+                None => DateTime::from_timestamp(message.time.unix_timestamp(), 0).unwrap_or_default(),
+            };
+            (message.sequence, Received { received_at })
+        }))
     }
 
     /// Changes the table, tells consumers, and returns the new one.
