@@ -1,4 +1,4 @@
-//! How settings are read: layers of text become a table, a [`Section`] hands out its values, and what is wrong becomes
+//! How settings are read: layers of text become a table, a `Section` hands out its values, and what is wrong becomes
 //! an error that names where, which key and what is allowed. Pure.
 //!
 //! What a part of hooksink is told stands beside that part, or in `config`; both read it with this.
