@@ -345,3 +345,72 @@ async fn what_cannot_be_read_is_passed_over_and_a_kind_of_another_version_is_unr
     assert!(gaps(metrics.encode()).is_some_and(|gaps: u64| (2..=4).contains(&gaps)), "{}", metrics.encode());
     journal.close().await;
 }
+
+/// Reads and delivers until these have come; all that came.
+async fn deliver_until(journal: &Arc<dyn Journal>, expected: std::ops::Range<u64>) -> BTreeSet<u64> {
+    let mut came = BTreeSet::new();
+    let mut crm = consumer(journal).await;
+    let all = async {
+        while !expected.clone().all(|n| came.contains(&n)) {
+            if crm.moved().is_cancelled() {
+                crm.flush().await.unwrap();
+                crm = consumer(journal).await;
+            }
+            let entries = crm.read(1000, usize::MAX).await.unwrap();
+            came.extend(entries.iter().map(number));
+            crm.settle(entries.iter().map(|entry| (entry.ticket, Outcome::Delivered)).collect()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(DEADLINE, all).await;
+    assert!(in_time.is_ok(), "only these came: {came:?}");
+    crm.flush().await.unwrap();
+    came
+}
+
+/// The servers lose the end of the log, of which the sink is done with all, and others take its place: fewer than were
+/// lost, or more; while a replica stays up, or before the next one starts.
+async fn goes_back(name: &str, stays_up: bool, new: u64) {
+    let Some(mut nats) = server(name) else { return };
+    let config = on_server(&nats);
+    let mut journal = replica(&config).await;
+    for n in 0..40 {
+        journal.append(vec![record(n)]).await.unwrap();
+    }
+    deliver_until(&journal, 0..40).await;
+    let folder = TempDir::new().unwrap();
+    nats.kill();
+    nats.copy("hooksink_log", folder.path());
+    nats.restart();
+    for n in 40..60 {
+        journal.append(vec![record(n)]).await.unwrap();
+    }
+    deliver_until(&journal, 40..60).await;
+    if !stays_up {
+        journal.close().await;
+    }
+    nats.kill();
+    nats.put_back("hooksink_log", folder.path());
+    nats.restart();
+    if !stays_up {
+        journal = replica(&config).await;
+    }
+    let (first, last) = (100, 100 + new);
+    for n in first..last {
+        assert_eq!(journal.append(vec![record(n)]).await.unwrap(), [Appended::Stored]);
+    }
+    deliver_until(&journal, first..last).await;
+    // Nothing is owed, and nothing comes again.
+    journal.append(vec![record(last)]).await.unwrap();
+    assert_eq!(deliver_until(&journal, last..last + 1).await, [last].into());
+    let crm = journal.sinks().await.unwrap().remove(0);
+    assert_eq!((crm.cursor, crm.lag_events), (41 + new, 0));
+    journal.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_goes_back_swallows_nothing_new() {
+    for (stays_up, new) in [(false, 5), (false, 30), (true, 5), (true, 30)] {
+        goes_back("jetstream::a_log_that_goes_back_swallows_nothing_new", stays_up, new).await;
+    }
+}

@@ -165,6 +165,10 @@ impl JetstreamConsumer {
     fn read_log(&mut self, budget: &mut Budget, entries: &mut Vec<Entry>) {
         let Some(reader) = &mut self.log else { return };
         let mut places = self.places.all();
+        if self.places.moved().is_cancelled() {
+            // The places may have gone back, and the reader did not.
+            return;
+        }
         let mut passed = 0;
         while let Some(found) = reader.peek() {
             let (seq, part) = (found.seq, found.part);
@@ -177,6 +181,9 @@ impl JetstreamConsumer {
                 }
                 front.hand_out([seq], seq);
                 entries.push(Entry { ticket: Ticket::Log(seq), record: Arc::clone(record) });
+            }
+            if let Some(id) = found.id {
+                self.places.trail().note(seq, id);
             }
             passed = seq;
             reader.take();
@@ -367,7 +374,7 @@ impl Consumer for JetstreamConsumer {
             tickets
         };
         let shared = &self.shared;
-        let loaded: Vec<Result<Option<Parked>, JournalError>> = stream::iter(tickets)
+        let loaded: Vec<Result<Option<Parked>, JournalError>> = stream::iter(tickets.clone())
             .map(|ticket| async move {
                 let (Ticket::Log(seq) | Ticket::Replay { seq, .. }) = ticket else { return Ok(None) };
                 Ok(shared.event(seq).await?.map(|record| Parked { ticket, lane: record.lane() }))
@@ -375,7 +382,20 @@ impl Consumer for JetstreamConsumer {
             .buffered(AT_ONCE)
             .collect()
             .await;
-        loaded.into_iter().filter_map(Result::transpose).collect()
+        let mut parked = Vec::with_capacity(tickets.len());
+        let mut gone = Vec::new();
+        for (ticket, loaded) in tickets.into_iter().zip(loaded) {
+            match loaded? {
+                Some(event) => parked.push(event),
+                None => gone.push((ticket, Outcome::Delivered)),
+            }
+        }
+        if !gone.is_empty() {
+            // Or the log would be kept from there on for ever.
+            tracing::warn!(sink = %self.sink, events = gone.len(), "parked events are not in the journal any more");
+            self.settle(gone).await?;
+        }
+        Ok(parked)
     }
 
     async fn load(&mut self, ticket: Ticket) -> Result<Option<Entry>, JournalError> {

@@ -13,7 +13,7 @@ use super::place::{self, Document};
 use super::reader::{self, Wanted};
 use super::shared::Shared;
 use super::sinks::before;
-use super::table::Known;
+use super::table::{Known, Table};
 use crate::journal::JournalError;
 use crate::metrics::SinkLabels;
 use crate::names::SinkName;
@@ -67,6 +67,15 @@ impl Failing {
             }
         }
     }
+}
+
+/// Whom events may be owed to: sinks, each with where it began, and replays.
+type Owed = (Vec<(SinkName, u64)>, Vec<i64>);
+
+fn owed(table: &Table) -> Owed {
+    let sinks = table.sinks.iter().map(|(sink, known)| (sink.clone(), known.start));
+    let replays = table.replays.iter().filter(|(_, replay)| replay.finished.is_none());
+    (sinks.collect(), replays.map(|(id, _)| *id).collect())
 }
 
 impl Shared {
@@ -139,13 +148,13 @@ impl Shared {
             floor = floor.min(self.survey(sink, known, &table, last).await?.owed_nothing_up_to);
         }
         let after = self.log_info().await?;
-        // A sink that came meanwhile may begin at the start.
-        let same = leader(&after) == leader(info) && self.fresh_sinks().await? == table.sinks.len();
+        // A sink or a replay that came meanwhile may begin at the start.
+        let same = leader(&after) == leader(info) && self.fresh_owed().await? == owed(&table);
         Ok(same.then_some(floor))
     }
 
-    async fn fresh_sinks(&self) -> Result<usize, JournalError> {
-        Ok(self.change_table(|_| Ok(false)).await?.sinks.len())
+    async fn fresh_owed(&self) -> Result<Owed, JournalError> {
+        Ok(owed(&self.change_table(|_| Ok(false)).await?))
     }
 
     /// Removes what is older than `retention` and owed to no sink.

@@ -16,6 +16,10 @@ impl Shared {
     /// One sign of life, and what follows from those of others.
     pub(super) async fn turn(&self) -> Result<(), JournalError> {
         let mut seen = self.seen.lock().await;
+        if self.stop.is_cancelled() {
+            // It would come back after it left.
+            return Ok(());
+        }
         let sinks = self.configured();
         let working = self.working();
         let uses =
@@ -42,6 +46,8 @@ impl Shared {
 
     /// Takes this replica off.
     pub(super) async fn leave(&self) -> Result<(), JournalError> {
+        // After the turn that is under way.
+        let _alone = self.seen.lock().await;
         self.change_table(|table| {
             table.leave(&self.me);
             Ok(true)

@@ -15,7 +15,7 @@
 //! so that the next one begins with the oldest event that is owed.
 //!
 //! The files, in reading order: `envelope`, `partition`; `connect`, `streams`, `state`; `append`; `table` and `member` (the
-//! replicas), `place` and `places`, `reader`, `consumer`; `letters`, `sinks`, `keeper`; `shared`, `error`.
+//! replicas), `marks`, `place` and `places`, `reader`, `consumer`; `letters`, `sinks`, `keeper`; `shared`, `error`.
 
 mod append;
 mod connect;
@@ -24,6 +24,7 @@ mod envelope;
 mod error;
 mod keeper;
 mod letters;
+mod marks;
 mod member;
 mod partition;
 mod place;

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::marks::{Cut, Mark, Trail, thinned};
 use super::partition::Partition;
 use super::table::{Known, Replay, VERSION};
 use crate::journal::front::Front;
@@ -22,6 +23,9 @@ pub(super) struct Document {
     pub(super) holder: String,
     /// Positions up to here are done with, but for what is parked.
     pub(super) cursor: u64,
+    /// The last event that was read at or before the cursor, of whichever part, and a few before it, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) marks: Vec<Mark>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) parked: BTreeSet<u64>,
     /// Positions up to here were skipped at the size limit: of them nothing is parked either.
@@ -47,7 +51,31 @@ pub(super) struct Walk {
 impl Document {
     /// The place of a sink that was nowhere in this part yet.
     pub(super) fn new(known: &Known) -> Self {
-        Self { version: VERSION, cursor: known.start, ..Self::default() }
+        let marks = known.start_id.map(|id| Mark { seq: known.start, id }).into_iter().collect();
+        Self { version: VERSION, cursor: known.start, marks, ..Self::default() }
+    }
+
+    /// How far it is by events that it knows: from there to the cursor there was none of this part. If there is one now,
+    /// it is another than the place has passed.
+    pub(super) fn certain(&self) -> u64 {
+        self.marks.last().map_or(self.cursor, |mark| mark.seq.max(self.skipped_to).min(self.cursor))
+    }
+
+    /// Goes back to where the log is as it was; whether it had to. What was parked beyond is not there any more.
+    pub(super) fn go_back(&mut self, cut: Cut) -> bool {
+        let before = self.clone();
+        self.marks.retain(|mark| mark.seq <= cut.upto);
+        if self.cursor > cut.upto {
+            self.cursor = cut.upto;
+            self.marks.extend(cut.mark.filter(|mark| self.marks.last() != Some(mark)));
+        }
+        self.skipped_to = self.skipped_to.min(cut.upto);
+        self.parked.split_off(&(cut.upto + 1));
+        for walk in self.replays.values_mut() {
+            // What is new there came later than what the replay is of.
+            walk.parked.split_off(&(cut.upto + 1));
+        }
+        *self != before
     }
 
     /// Nothing up to this position is owed any more.
@@ -119,21 +147,46 @@ impl Place {
     }
 
     /// The document as it should be.
-    pub(super) fn document(&self) -> Document {
+    pub(super) fn document(&self, trail: &Trail) -> Document {
         let walk = |running: &Running| Walk {
             cursor: running.front.cursor(),
             parked: running.front.parked().clone(),
             delivered: running.delivered,
         };
+        let cursor = self.log.cursor();
+        let mut marks = self.written.marks.clone();
+        let newest = marks.last().map_or(0, |mark| mark.seq);
+        if let Some(mark) = trail.at(cursor).filter(|mark| mark.seq > newest) {
+            marks.push(mark);
+        }
         Document {
             version: VERSION,
             holder: self.written.holder.clone(),
-            cursor: self.log.cursor(),
+            cursor,
+            marks: thinned(marks),
             parked: self.log.parked().clone(),
             skipped_to: self.written.skipped_to,
             delivered: self.delivered,
             replays: self.replays.iter().map(|(id, running)| (*id, walk(running))).collect(),
         }
+    }
+
+    /// Goes back to where the log is as it was. What was handed out of what lies beyond is not awaited any more.
+    pub(super) fn go_back(&mut self, cut: Cut, trail: &Trail) -> bool {
+        let mut document = self.document(trail);
+        let changed = document.go_back(cut);
+        if changed {
+            self.log = Front::new(document.cursor, document.parked.clone());
+            for running in self.replays.values_mut() {
+                let gone: Vec<u64> = running.front.parked().range(cut.upto + 1..).copied().collect();
+                for seq in gone {
+                    running.front.done(seq);
+                }
+            }
+            self.written = document;
+            self.dirty = true;
+        }
+        changed
     }
 
     /// The front that a ticket belongs to; 0 is the log.

@@ -7,12 +7,14 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::marks::{Cut, Mark, Trail};
 use super::partition::Partition;
 use super::place::{self, Document, Place};
 use super::shared::Shared;
-use super::state::NotPut;
+use super::state::{Kept, NotPut};
 use super::table::Replay;
 use crate::journal::JournalError;
 use crate::names::SinkName;
@@ -21,6 +23,8 @@ use crate::names::SinkName;
 const DELAY: Duration = Duration::from_millis(200);
 /// How often a place is written in which nothing happened but that others' events were passed over.
 const IDLE: Duration = Duration::from_secs(10);
+/// How often it is looked whether the log is as it was.
+const VERIFY: Duration = Duration::from_secs(1);
 /// Places read or written at once.
 const AT_ONCE: usize = 16;
 
@@ -31,6 +35,8 @@ pub(super) struct Places {
     holder: String,
     parts: BTreeSet<Partition>,
     places: Mutex<BTreeMap<Partition, Place>>,
+    /// What was read of the log. Locked after the places.
+    trail: Mutex<Trail>,
     /// One writes at a time.
     writing: tokio::sync::Mutex<()>,
     changed: Notify,
@@ -65,18 +71,35 @@ impl Places {
                     let kept = shared.state.get::<Document>(&key).await?;
                     let kept = kept.filter(|kept| kept.value.holder == *holder);
                     let kept = kept.ok_or_else(|| JournalError::Refused(format!("sink {sink} was taken over")))?;
-                    Ok((part, Place::new(kept.value, kept.revision, replays)))
+                    Ok((part, kept))
                 }
             })
             .buffer_unordered(AT_ONCE)
             .collect::<Vec<Result<_, JournalError>>>()
             .await;
-        let places = taken.into_iter().collect::<Result<BTreeMap<_, _>, _>>()?;
+        let taken = taken.into_iter().collect::<Result<BTreeMap<_, Kept<Document>>, _>>()?;
+        let marks = taken.values().flat_map(|kept| kept.value.marks.iter().copied()).collect();
+        let furthest = taken.values().map(|kept| kept.value.cursor).max().unwrap_or_default();
+        let cut = shared.cut(&marks, furthest).await?;
+        let mut went_back = false;
+        let places = taken.into_iter().map(|(part, Kept { mut value, revision })| {
+            let dirty = cut.is_some_and(|cut| value.go_back(cut));
+            went_back |= dirty;
+            value.cursor = value.certain();
+            let mut place = Place::new(value, revision, replays);
+            place.dirty = dirty;
+            (part, place)
+        });
+        let places = places.collect();
+        if let Some(cut) = cut.filter(|_| went_back) {
+            tell(sink, cut, furthest);
+        }
         Ok(Self {
             sink: sink.clone(),
             holder,
             parts,
             places: Mutex::new(places),
+            trail: Mutex::default(),
             writing: tokio::sync::Mutex::default(),
             changed: Notify::new(),
             moved: CancellationToken::new(),
@@ -98,6 +121,54 @@ impl Places {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What was read of the log. To be locked after the places.
+    pub(super) fn trail(&self) -> MutexGuard<'_, Trail> {
+        self.trail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest event that was read, or that an earlier consumer noted.
+    fn newest(&self) -> Option<Mark> {
+        let places = self.all();
+        let read = self.trail().at(u64::MAX);
+        read.or_else(|| places.values().filter_map(|place| place.written.marks.last().copied()).max())
+    }
+
+    /// Goes back if the log did, and has the consumer end then: the next one begins where the log is as it was.
+    /// `before` is what was newest the last time.
+    async fn verify(&self, shared: &Shared, before: &mut Option<Mark>) -> Result<(), JournalError> {
+        let newest = self.newest();
+        let looked: Vec<Mark> = newest.into_iter().chain(before.filter(|before| Some(*before) != newest)).collect();
+        if shared.has(&looked).await? {
+            *before = newest;
+            return Ok(());
+        }
+        let (marks, furthest) = {
+            let places = self.all();
+            let noted = places.values().flat_map(|place| place.written.marks.iter().copied());
+            let marks = noted.chain(self.trail().marks()).chain(looked).collect();
+            (marks, places.values().map(|place| place.log.scanned()).max().unwrap_or_default())
+        };
+        let Some(cut) = shared.cut(&marks, furthest).await? else {
+            *before = newest;
+            return Ok(());
+        };
+        let _alone = self.writing.lock().await;
+        // Nothing is read from here on.
+        self.moved.cancel();
+        let mut places = self.all();
+        let mut trail = self.trail();
+        let mut went_back = false;
+        for place in places.values_mut() {
+            went_back |= place.go_back(cut, &trail);
+        }
+        trail.cut(cut);
+        if went_back {
+            tell(&self.sink, cut, furthest);
+        }
+        self.changed();
+        Ok(())
+    }
+
     /// Has them written soon.
     pub(super) fn changed(&self) {
         self.changed.notify_one();
@@ -113,8 +184,10 @@ impl Places {
         let _alone = self.writing.lock().await;
         let due: Vec<(Partition, Document, u64)> = {
             let mut places = self.all();
+            let mut trail = self.trail();
+            trail.forget_before(places.values().map(|place| place.log.cursor()).min().unwrap_or_default());
             let due = places.iter_mut().filter_map(|(part, place)| {
-                let document = place.document();
+                let document = place.document(&trail);
                 let write = place.dirty || all && document != place.written;
                 // What is settled from now on is written the next time.
                 place.dirty &= !write;
@@ -176,10 +249,19 @@ impl Places {
 pub(super) async fn look_after(shared: Arc<Shared>, places: Arc<Places>) {
     let mut view = shared.view.subscribe();
     let mut idle = tokio::time::interval(IDLE);
+    let mut verify = tokio::time::interval(VERIFY);
+    verify.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut before = None;
     loop {
         let all = tokio::select! {
             () = places.changed.notified() => false,
             _ = idle.tick() => true,
+            _ = verify.tick(), if !places.moved.is_cancelled() => {
+                if let Err(error) = places.verify(&shared, &mut before).await {
+                    tracing::debug!(sink = %places.sink, %error, "whether the log went back is looked at later");
+                }
+                continue;
+            }
             changed = view.changed() => {
                 if changed.is_err() {
                     return;
@@ -199,6 +281,14 @@ pub(super) async fn look_after(shared: Arc<Shared>, places: Arc<Places>) {
             places.changed();
         }
     }
+}
+
+fn tell(sink: &SinkName, cut: Cut, was: u64) {
+    tracing::warn!(
+        %sink, was, now = cut.upto,
+        "the log went back behind the place of the sink, which goes on from the last position that is as it was; what \
+         came after it may be lost, or come again"
+    );
 }
 
 /// What this replica is to hand out to this sink now.

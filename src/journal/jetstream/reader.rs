@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::error::unavailable;
 use super::partition::Partition;
 use super::shared::Shared;
-use crate::event::Record;
+use crate::event::{EventId, Record};
 use crate::filter::Filter;
 use crate::journal::JournalError;
 
@@ -48,6 +48,8 @@ const TOLD_AFTER: u32 = 25;
 pub(super) struct Found {
     pub(super) seq: u64,
     pub(super) part: Partition,
+    /// None if it is no event.
+    pub(super) id: Option<EventId>,
     /// None if the sink does not want it, or it is no event.
     pub(super) record: Option<Arc<Record>>,
     _bytes: Option<OwnedSemaphorePermit>,
@@ -202,11 +204,12 @@ async fn batch_of(
         }
         let part = shared.part_of(&message.subject).ok_or_else(|| missing("a subject is not one of the log"))?;
         let record = shared.understood(seq, &message.payload);
+        let id = record.as_ref().map(|record| record.id);
         let record = record.filter(|record| wanted.filters.iter().all(|filter| filter.matches(record)));
         let bytes = record.as_ref().map_or(0, |record| record.raw.len().min(QUEUE_BYTES));
         // As many as there are at most, so that the number fits.
         let permit = room.clone().acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX)).await.ok();
-        if sender.send(Found { seq, part, record: record.map(Arc::new), _bytes: permit }).await.is_err() {
+        if sender.send(Found { seq, part, id, record: record.map(Arc::new), _bytes: permit }).await.is_err() {
             return Ok(false);
         }
         *after = seq;

@@ -54,17 +54,21 @@ impl Shared {
 
     async fn make_known(&self, specs: &[ConsumerSpec]) -> Result<(), JournalError> {
         let state = self.log_info().await?.state;
+        let newest = match state.last_sequence {
+            0 => None,
+            last => self.event(last).await?.map(|record| record.id),
+        };
         *self.specs() = specs.iter().map(|spec| (spec.sink.clone(), spec.clone())).collect();
         self.change_table(|table| {
             let mut changed = false;
             for spec in specs {
                 table.sinks.entry(spec.sink.clone()).or_insert_with(|| {
                     changed = true;
-                    let start = match spec.from {
-                        StartFrom::Now => state.last_sequence,
-                        StartFrom::Start => state.first_sequence.saturating_sub(1),
+                    let (start, start_id) = match spec.from {
+                        StartFrom::Now => (state.last_sequence, newest),
+                        StartFrom::Start => (state.first_sequence.saturating_sub(1), None),
                     };
-                    Known { start, ..Known::default() }
+                    Known { start, start_id, ..Known::default() }
                 });
             }
             Ok(changed)
@@ -85,7 +89,7 @@ impl Shared {
             .map(|part| async move {
                 let kept = self.state.get::<Document>(&place::key(sink, part)).await?;
                 let document = kept.map_or_else(|| Document::new(known), |kept| kept.value);
-                let mut cursor = document.cursor;
+                let mut cursor = self.sure(&document, last).await?;
                 // Where nothing came but what is parked, nothing is to be read, though the place is far back.
                 while cursor < last {
                     match self.next_event(Some(part), cursor + 1).await? {

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::partition::Partition;
+use crate::event::EventId;
 use crate::filter::Pattern;
 use crate::names::SinkName;
 
@@ -57,6 +58,9 @@ pub(super) struct Alive {
 pub(super) struct Known {
     /// The position after which it begins.
     pub(super) start: u64,
+    /// The event there, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) start_id: Option<EventId>,
     /// Events it lost at the size limit.
     pub(super) skipped: u64,
     /// The holder of each part of the log.

@@ -86,6 +86,21 @@ impl NatsServer {
         fs::remove_dir_all(self.folder().join("store")).expect("it stored something");
     }
 
+    /// Copies what it has on disk of a stream, when it is dead.
+    pub(crate) fn copy(&self, stream: &str, to: &Path) {
+        copy(&self.stream(stream), to);
+    }
+
+    /// Puts back what was copied, when it is dead: as if it had not synced what came since.
+    pub(crate) fn put_back(&self, stream: &str, from: &Path) {
+        fs::remove_dir_all(self.stream(stream)).expect("it stored something");
+        copy(from, &self.stream(stream));
+    }
+
+    fn stream(&self, name: &str) -> PathBuf {
+        self.folder().join("store/jetstream/$G/streams").join(name)
+    }
+
     fn wait(&mut self) {
         eventually("nats-server listens", || {
             assert!(!self.daemon.has_ended(), "{}", fs::read_to_string(self.folder().join("log")).unwrap_or_default());
@@ -119,6 +134,19 @@ pub(crate) async fn messages(
 pub(crate) async fn add_stream(context: &jetstream::Context, name: &str, config: stream::Config) {
     let config = stream::Config { name: name.to_owned(), ..config };
     context.create_stream(config).await.expect("a new stream");
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let to = to.join(entry.file_name());
+        if entry.file_type().expect("its type").is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).expect("a copy");
+        }
+    }
 }
 
 fn configure(folder: &Path, port: u16, lines: &str) {
