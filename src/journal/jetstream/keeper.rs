@@ -154,7 +154,7 @@ impl Shared {
     }
 
     async fn fresh_owed(&self) -> Result<Owed, JournalError> {
-        Ok(owed(&self.change_table(|_| Ok(false)).await?))
+        Ok(owed(&*self.change_table(|_| Ok(false)).await?))
     }
 
     /// Removes what is older than `retention` and owed to no sink.
