@@ -219,6 +219,16 @@ impl JetstreamConfig {
         if section.has("password") != section.has("username") {
             section.error("password", "username and password belong together");
         }
+        let is_tls = |address: &&String| address.starts_with("tls://");
+        if let Some(addresses) = &addresses {
+            let with_tls = addresses.iter().filter(is_tls).count();
+            let file = ["ca_file", "client_cert_file", "client_key_file"].into_iter().find(|key| section.has(key));
+            if with_tls > 0 && with_tls < addresses.len() {
+                section.error("servers", "write all of them with tls://, or all with nats://");
+            } else if let (0, Some(file)) = (with_tls, file) {
+                section.error("servers", format!("write them with tls://, since {file} is set"));
+            }
+        }
         let given = ["credentials", "username", "token", "nkey"].into_iter().filter(|key| section.has(key));
         let given: Vec<&str> = given.collect();
         if given.len() > 1 {

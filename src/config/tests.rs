@@ -697,3 +697,19 @@ fn each_engine_of_the_journal_has_settings_of_its_own() {
     assert_eq!((own.replicas, own.partitions, own.nats_sync), (3, 12, NatsSync::Interval));
     assert_eq!(config.journal.largest_body, 0);
 }
+
+/// Of servers found through others nothing says that TLS is to be used but that it is used for all.
+#[test]
+fn tls_is_for_all_servers_of_the_journal_or_for_none() {
+    let journal = |lines: &str| Given::text(format!("[journal]\nengine = \"jetstream\"\n{lines}"));
+    let mixed = journal("servers = [\"tls://a:4222\", \"nats://b:4222\"]\n").errors();
+    assert_eq!(mixed, "hooksink.toml: journal.servers: write all of them with tls://, or all with nats://");
+    for (file, lines) in [
+        ("ca_file", "ca_file = \"/ca.pem\""),
+        ("client_cert_file", "client_cert_file = \"/c.pem\"\nclient_key_file = \"/k.pem\""),
+    ] {
+        let expected = format!("hooksink.toml: journal.servers: write them with tls://, since {file} is set");
+        assert_eq!(journal(&format!("servers = [\"nats://a:4222\"]\n{lines}")).errors(), expected);
+        journal(&format!("servers = [\"tls://a:4222\", \"tls://b:4222\"]\n{lines}")).config();
+    }
+}

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use async_nats::jetstream::stream;
 use hooksink::config::{Engine, JetstreamConfig, JournalConfig};
-use hooksink::event::Kind;
-use hooksink::journal::{Appended, Consumer, Entry, Journal, Outcome};
+use hooksink::event::{Kind, Record};
+use hooksink::journal::{Appended, Consumer, Entry, Journal, JournalError, Outcome};
 use hooksink::metrics::Metrics;
 use hooksink::names::SourceType;
+use hooksink::secret::{Secret, Secrets};
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -75,13 +76,29 @@ async fn a_stream_with_other_settings_is_left_alone_and_each_difference_is_named
         subjects: vec!["hooksink.log.*".to_owned()],
         max_age: Duration::from_secs(3600),
         num_replicas: 1,
+        max_consumers: 7,
+        allow_rollup: true,
+        allow_message_ttl: true,
+        persist_mode: Some(stream::PersistenceMode::Async),
+        republish: Some(stream::Republish {
+            source: ">".to_owned(),
+            destination: "copy.>".to_owned(),
+            headers_only: false,
+        }),
         ..stream::Config::default()
     };
     let made = context.create_stream(config).await.unwrap().cached_info().config.clone();
     let ran = serve(&server, "").run("serve").status(69);
-    for difference in
-        ["discard is Old and has to be New", "duplicate_window is 120s and has to be 7200s", "max_age is 3600s"]
-    {
+    for difference in [
+        "discard is Old and has to be New",
+        "duplicate_window is 120s and has to be 7200s",
+        "max_age is 3600s",
+        "max_consumers is 7 and has to be 0",
+        "allow_rollup_hdrs is true and has to be false",
+        "allow_msg_ttl is true and has to be false",
+        "persist_mode is Async and has to be Default",
+        "republish is true and has to be false",
+    ] {
         assert!(ran.err().contains(difference), "{difference}: {}", ran.err());
     }
     let mut stream = context.get_stream("hooksink_log").await.unwrap();
@@ -413,4 +430,103 @@ async fn a_log_that_goes_back_swallows_nothing_new() {
     for (stays_up, new) in [(false, 5), (false, 30), (true, 5), (true, 30)] {
         goes_back("jetstream::a_log_that_goes_back_swallows_nothing_new", stays_up, new).await;
     }
+}
+
+const KEY: &str = "UABYVXQCM6MS62P7CTBDVZFDVVE6B4X22EXXA5WUZFN7BRJGCXPVXETP";
+const SEED: &str = "SUAFFBATCGDVV2VRZAZIRL5I2AA6GZ3FMH43W57J5TGH3HMUVBNYW26A6M";
+const WRONG: &str = "SUAIO3FHUX5PNV2LQIIP7TZ3N4L7TX3W53MQGEIVYFIGA635OZCKEYHFLM";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_way_to_log_in_works_and_a_wrong_one_does_not() {
+    let name = "jetstream::every_way_to_log_in_works_and_a_wrong_one_does_not";
+    let credentials = include_str!("targets/nats_operator/user.creds");
+    type Set = fn(&mut JetstreamConfig, Secrets);
+    let ways: [(String, Set, &str, String); 3] = [
+        ("authorization { token: right }".to_owned(), |own, to| own.token = to, "right", "wrong".to_owned()),
+        (format!("authorization {{ users = [ {{ nkey: {KEY} }} ] }}"), |own, to| own.nkey = to, SEED, WRONG.to_owned()),
+        (
+            include_str!("targets/nats_operator/operator.conf").to_owned(),
+            |own, to| own.credentials = to,
+            credentials,
+            credentials.replace(SEED, WRONG),
+        ),
+    ];
+    for (lines, set, right, wrong) in ways {
+        let Some(server) = NatsServer::start(name, &format!("max_payload: 8MB\n{lines}")) else { return };
+        let config = |text: &str| {
+            with(on_server(&server), |own| {
+                own.start_timeout = Duration::ZERO;
+                set(own, Secrets::new(vec![Secret::new(text)]));
+            })
+        };
+        let refused = hooksink::journal::open(&config(&wrong), Arc::new(Metrics::new())).await;
+        assert!(refused.is_err_and(|error| error.to_string().contains("authorization violation")));
+        let journal = open(&config(right)).await;
+        assert_eq!(journal.append(vec![record(1)]).await.unwrap(), [Appended::Stored]);
+        journal.close().await;
+    }
+}
+
+/// Through the real binary: the file changes, SIGHUP comes, and then the servers want the new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_was_rotated_is_taken_with_the_next_connection() {
+    let name = "jetstream::a_password_that_was_rotated_is_taken_with_the_next_connection";
+    let lines =
+        |password: &str| format!("max_payload: 8MB\nauthorization {{ user: hooksink, password: \"{password}\" }}");
+    let Some(mut nats) = NatsServer::start(name, &lines("marker-old")) else { return };
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("password"), "marker-old\n").unwrap();
+    let config = format!(
+        "[journal]\nengine = \"jetstream\"\nreplicas = 1\nservers = [\"{}\"]\nusername = \"hooksink\"\n\
+         password = {{ file = \"password\" }}\n{SOURCE}",
+        nats.url()
+    );
+    let hooksink = TestServer::start_with(folder, &config, &[]);
+    let post = async |mid: &str| hooksink.post(SourceType::Meta, "messenger", SECRET, echo(mid, "ann")).await.status;
+    assert_eq!(post("m-1").await, 200);
+    std::fs::write(hooksink.folder().join("password"), "marker-new\n").unwrap();
+    hooksink.signal(Signal::HUP);
+    nats.reconfigure(&lines("marker-new"));
+    nats.restart();
+    let again = async {
+        while post("m-2").await != 200 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, again).await.expect("events are taken again");
+    assert!(!hooksink.stderr().contains("marker"), "{}", hooksink.stderr());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_larger_than_the_servers_take_is_refused_and_others_are_not() {
+    let name = "jetstream::an_event_larger_than_the_servers_take_is_refused_and_others_are_not";
+    let Some(server) = server(name) else { return };
+    let journal = open(&on_server(&server)).await;
+    let raw = |bytes: usize| Record { raw: vec![b' '; bytes].into(), ..record(bytes as u64) };
+    for bytes in [8_000_000, 8 << 20, 9 << 20] {
+        let stored = journal.append(vec![raw(bytes)]).await;
+        assert_eq!(stored.is_ok(), bytes == 8_000_000, "{bytes}");
+        assert!(stored.is_ok() || matches!(stored, Err(JournalError::Refused(_))), "{stored:?}");
+        assert!(journal.status().writable);
+    }
+    assert_eq!(journal.append(vec![record(1)]).await.unwrap(), [Appended::Stored]);
+}
+
+/// What was stored before the servers were told to take less is larger than what is asked for at a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_larger_than_what_is_asked_for_at_a_time_comes_all_the_same() {
+    let name = "jetstream::an_event_larger_than_what_is_asked_for_at_a_time_comes_all_the_same";
+    let Some(mut server) = server(name) else { return };
+    let config = on_server(&server);
+    let journal = replica(&config).await;
+    for n in 0..3 {
+        let raw = vec![b' '; if n == 1 { 7 << 20 } else { 10 }].into();
+        journal.append(vec![Record { raw, ..record(n) }]).await.unwrap();
+    }
+    journal.close().await;
+    server.reconfigure("max_payload: 2MB");
+    server.restart();
+    let journal = replica(&config).await;
+    assert_eq!(read_all(&[&journal], 3).await[0].len(), 3);
+    journal.close().await;
 }

@@ -21,6 +21,10 @@ use crate::journal::{Appended, JournalError};
 
 /// Before an event is published again that was not acknowledged.
 const AGAIN: Duration = Duration::from_millis(100);
+/// It is twice as long each time, up to this.
+const AGAIN_MAX: Duration = Duration::from_millis(800);
+/// What headers take beside the payload, of which both together have to fit into `max_payload`.
+const HEADERS: usize = 512;
 /// The server has neither memory nor disk for it.
 const NO_ROOM: [ErrorCode; 4] = [
     ErrorCode::INSUFFICIENT_RESOURCES,
@@ -50,7 +54,9 @@ pub(super) async fn append(shared: Arc<Shared>, records: Vec<Record>) -> Result<
     while let Some(lane) = under_way.next().await {
         match lane {
             Ok(stored) => stored.into_iter().for_each(|(position, answer)| answers[position] = Some(answer)),
-            Err(error) => failed = Some(error),
+            // What is wrong with one event says nothing of the journal.
+            Err(error) if matches!(failed, None | Some(JournalError::Refused(_))) => failed = Some(error),
+            Err(_) => {}
         }
     }
     let answers: Option<Vec<Appended>> = answers.into_iter().collect();
@@ -64,7 +70,9 @@ pub(super) async fn append(shared: Arc<Shared>, records: Vec<Record>) -> Result<
     if result.is_ok() {
         shared.metrics.journal_commit_seconds.observe(started.elapsed().as_secs_f64());
     }
-    shared.trouble(result.as_ref().err());
+    if !matches!(result, Err(JournalError::Refused(_))) {
+        shared.trouble(result.as_ref().err());
+    }
     result
 }
 
@@ -83,8 +91,12 @@ async fn in_order(
 /// Publishes an event until it is acknowledged, for as long as an append may take.
 async fn publish(shared: &Shared, record: &Record, started: Instant) -> Result<Appended, JournalError> {
     let payload = envelope::write(record)?;
+    if payload.len() + HEADERS > shared.client.max_payload() {
+        return Err(too_large(shared, record, payload.len()));
+    }
     let part = partition::of(record, shared.partitions());
     let (subject, id) = (shared.log_subject(part), record.id.to_string());
+    let mut pause = AGAIN;
     loop {
         let error = match once(shared, &subject, &id, payload.clone()).await {
             // A copy that is on its way into the stream, or that was refused after all, has no position.
@@ -94,15 +106,19 @@ async fn publish(shared: &Shared, record: &Record, started: Instant) -> Result<A
                 stored(shared, ack.sequence, payload.len());
                 return Ok(Appended::Stored);
             }
+            Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
+                return Err(too_large(shared, record, payload.len()));
+            }
             Err(error) => match meaning(&error) {
                 JournalError::Unavailable(reason) => JournalError::Unavailable(reason),
                 other => return Err(other),
             },
         };
-        if started.elapsed() + AGAIN >= shared.own.append_timeout || shared.stop.is_cancelled() {
+        if started.elapsed() + pause >= shared.own.append_timeout || shared.stop.is_cancelled() {
             return Err(error);
         }
-        tokio::time::sleep(AGAIN).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(AGAIN_MAX);
     }
 }
 
@@ -119,15 +135,24 @@ fn stored(shared: &Shared, seq: u64, bytes: usize) {
     status.last_seq = status.last_seq.max(seq);
 }
 
+/// The event is refused, and the journal is as good as before.
+fn too_large(shared: &Shared, record: &Record, bytes: usize) -> JournalError {
+    let max_payload = shared.client.max_payload();
+    tracing::error!(
+        event = %record.id,
+        bytes,
+        max_payload,
+        "an event is refused, since it is larger than the journal's servers take; raise their max_payload"
+    );
+    JournalError::Refused(format!("an event of {bytes} bytes is larger than max_payload of the servers, {max_payload}"))
+}
+
 fn meaning(error: &PublishError) -> JournalError {
     let code = std::error::Error::source(error)
         .and_then(|source| source.downcast_ref::<async_nats::jetstream::Error>())
         .map(|error| (error.error_code(), error.to_string()));
     match (error.kind(), code) {
         (_, Some((code, words))) if NO_ROOM.contains(&code) => JournalError::Full(format!("the servers say: {words}")),
-        (PublishErrorKind::MaxPayloadExceeded, _) => {
-            JournalError::Full("an event is larger than max_payload of the servers".to_owned())
-        }
         (_, Some((_, words))) => unavailable("the event was not stored", words),
         (kind, None) => unavailable("the event was not stored", kind),
     }

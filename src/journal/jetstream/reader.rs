@@ -144,33 +144,50 @@ async fn pull(
     let mut messages = shared.client.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
     // What the server counts for this consumer, so that a message that got lost on the way is missed.
     let mut count = 0;
+    // Whether the next message is larger than what is asked for at a time: it comes if it is asked for by itself.
+    let mut alone = false;
     loop {
-        let batch = BatchConfig {
-            batch: BATCH,
+        let batch = if alone { 1 } else { BATCH };
+        let request = BatchConfig {
+            batch,
             expires: Some(EXPIRES),
-            max_bytes: shared.client.max_payload().saturating_add(1 << 20),
+            max_bytes: if alone { 0 } else { shared.client.max_payload().saturating_add(1 << 20) },
             idle_heartbeat: HEARTBEAT,
             ..BatchConfig::default()
         };
-        consumer.request_batch(batch, inbox.clone()).await.map_err(|error| failed(&error.kind()))?;
-        if !batch_of(shared, wanted, after, &mut count, &mut messages, sender, room).await? {
-            return Ok(());
+        consumer.request_batch(request, inbox.clone()).await.map_err(|error| failed(&error.kind()))?;
+        match batch_of(shared, wanted, after, &mut count, batch, &mut messages, sender, room).await? {
+            Ended::Unwanted => return Ok(()),
+            ended => alone = ended == Ended::TooLarge,
         }
     }
 }
 
-/// Takes in what one request brings; whether anybody is left to take it.
+/// How a request ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// It brought what it could.
+    Done,
+    /// It brought nothing, since the next message is larger than it may be.
+    TooLarge,
+    /// Nobody takes what is read any more.
+    Unwanted,
+}
+
+/// Takes in what a request for so many messages brings.
+#[expect(clippy::too_many_arguments, reason = "it is the inner half of `pull`, whose state it works on")]
 async fn batch_of(
     shared: &Shared,
     wanted: &Wanted,
     after: &mut u64,
     count: &mut u64,
+    batch: usize,
     messages: &mut Subscriber,
     sender: &mpsc::Sender<Found>,
     room: &Arc<Semaphore>,
-) -> Result<bool, JournalError> {
+) -> Result<Ended, JournalError> {
     let missing = |what: &str| unavailable("the log cannot be read", what);
-    let mut left = BATCH;
+    let mut left = batch;
     while left > 0 {
         let message = match timeout(SILENCE, messages.next()).await {
             Ok(Some(message)) => message,
@@ -181,11 +198,14 @@ async fn batch_of(
             None | Some(StatusCode::OK) => {}
             Some(StatusCode::IDLE_HEARTBEAT) => continue,
             // The request has ended: by time, or because the next message would be more than it asked for.
-            Some(StatusCode::TIMEOUT) => return Ok(true),
+            Some(StatusCode::TIMEOUT) => return Ok(Ended::Done),
             Some(StatusCode::REQUEST_TERMINATED) => {
                 let why = message.description.unwrap_or_default();
-                if why.contains("MaxBytes") || why.contains("Batch Completed") {
-                    return Ok(true);
+                if why.contains("MaxBytes") {
+                    return Ok(if left == batch { Ended::TooLarge } else { Ended::Done });
+                }
+                if why.contains("Batch Completed") {
+                    return Ok(Ended::Done);
                 }
                 return Err(missing(&why));
             }
@@ -210,11 +230,11 @@ async fn batch_of(
         // As many as there are at most, so that the number fits.
         let permit = room.clone().acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX)).await.ok();
         if sender.send(Found { seq, part, id, record: record.map(Arc::new), _bytes: permit }).await.is_err() {
-            return Ok(false);
+            return Ok(Ended::Unwanted);
         }
         *after = seq;
     }
-    Ok(true)
+    Ok(Ended::Done)
 }
 
 /// A consumer of the server's for these parts, from this position on.

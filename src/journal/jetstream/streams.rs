@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, PersistenceMode, RetentionPolicy, StorageType, Stream};
 
 use super::error::{OpenError, unavailable};
 use super::shared::Names;
@@ -94,12 +94,18 @@ fn differences(found: &Config, wanted: &Config) -> Vec<String> {
         "max_bytes" limit(found.max_bytes), limit(wanted.max_bytes);
         "max_msgs" limit(found.max_messages), limit(wanted.max_messages);
         "max_msgs_per_subject" limit(found.max_messages_per_subject), limit(wanted.max_messages_per_subject);
+        "max_consumers" found.max_consumers.max(0), 0;
         "max_msg_size" found.max_message_size.max(0), 0;
         "discard_new_per_subject" found.discard_new_per_subject, false;
         "no_ack" found.no_ack, false;
         "sealed" found.sealed, false;
         "deny_purge" found.deny_purge, false;
         "deny_delete" found.deny_delete, false;
+        "allow_rollup_hdrs" found.allow_rollup, false;
+        "allow_msg_ttl" found.allow_message_ttl, false;
+        "allow_msg_counter" found.allow_message_counter, false;
+        "persist_mode" found.persist_mode.unwrap_or_default(), PersistenceMode::Default;
+        "republish" found.republish.is_some(), false;
         "mirror" found.mirror.is_some(), false;
         "sources" found.sources.is_some(), false;
         "subject_transform" found.subject_transform.is_some(), false;
