@@ -28,6 +28,8 @@ pub(crate) struct Sender {
     person: usize,
     /// How many were acknowledged: the number of the next one.
     next: usize,
+    /// How long it waits after a 200.
+    pace: Duration,
 }
 
 /// How far the senders are.
@@ -96,12 +98,23 @@ impl Drop for Ends<'_> {
 
 /// So many senders, of whom nobody has sent anything.
 pub(crate) fn senders(count: usize) -> Vec<Sender> {
-    (0..count).map(|person| Sender { person, next: 0 }).collect()
+    (0..count).map(|person| Sender { person, next: 0, pace: Duration::ZERO }).collect()
 }
 
 /// Has all of them send until `test` is done, or until the server is gone.
 pub(crate) fn under_load<T>(senders: &mut [Sender], to: SocketAddr, test: impl FnOnce(&Load) -> T) -> T {
     under_load_through(senders, &[503], || Wire::connect(Ipv4Addr::LOCALHOST, to, None), test)
+}
+
+/// The same at a walking pace, for a target that is read whole over and over: each waits this long after a 200.
+pub(crate) fn under_gentle_load<T>(
+    senders: &mut [Sender],
+    to: SocketAddr,
+    pace: Duration,
+    test: impl FnOnce(&Load) -> T,
+) -> T {
+    senders.iter_mut().for_each(|sender| sender.pace = pace);
+    under_load(senders, to, test)
 }
 
 /// The same over connections to a proxy, which answers with some of these statuses when it gets no answer itself.
@@ -150,6 +163,9 @@ impl Sender {
             200 => {
                 self.next += 1;
                 load.acknowledge(took);
+                if !self.pace.is_zero() {
+                    thread::sleep(self.pace);
+                }
             }
             503 => {
                 assert!(answer.head.to_lowercase().contains("\r\nretry-after: "), "{answer:?}");

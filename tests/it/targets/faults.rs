@@ -7,11 +7,14 @@ use serde_json::Value;
 
 use super::Server;
 use crate::support::runtime;
-use crate::support::senders::{SOURCE, check, has_all, owed, senders, under_load};
+use crate::support::senders::{SOURCE, check, has_all, owed, senders, under_gentle_load};
 use crate::support::server::{TestServer, eventually};
 use crate::support::tcp_proxy::{TcpProxy, Way};
 
 const PEOPLE: usize = 6;
+
+/// How long a sender waits after a 200: what a server holds is read whole over and over.
+const PACE: Duration = Duration::from_millis(20);
 
 /// Requests that are acknowledged in each state of the server.
 const STEP: usize = 150;
@@ -46,7 +49,7 @@ pub(super) fn trouble<S: Server>(test: &str) {
     target.kill();
     let server = TestServer::start(&format!("{SOURCE}{sinks}"));
     let mut senders = senders(PEOPLE);
-    under_load(&mut senders, server.public, |load| {
+    under_gentle_load(&mut senders, server.public, PACE, |load| {
         let more = |what: &str| {
             let enough = load.acknowledged() + STEP;
             eventually(what, || (load.acknowledged() >= enough).then_some(()));
@@ -88,7 +91,7 @@ pub(super) fn emptied<S: Server>(test: &str) {
     let server = TestServer::start(&format!("{SOURCE}{}", sink("it", &target.settings(target.address(), "events"))));
     let mut senders = senders(PEOPLE);
     let send = |senders: &mut Vec<_>| {
-        under_load(senders, server.public, |load| {
+        under_gentle_load(senders, server.public, PACE, |load| {
             eventually("requests are answered", || (load.acknowledged() >= STEP).then_some(()));
         });
         owed(senders)
