@@ -102,7 +102,7 @@ impl Run {
         }
         assert!(!end.files.contains_key("journal.db-wal") && !path.join("journal.db-wal").exists());
         println!("{} syncs of commits, {} of checkpoints", commits.len(), checkpoints.len());
-        assert!(commits.len() > 50 && checkpoints.len() >= 3);
+        assert!(commits.len() > 20 && !checkpoints.is_empty(), "{} {}", commits.len(), checkpoints.len());
 
         let mut chosen: BTreeSet<usize> = commits.sample(&mut rand::rng(), count).copied().collect();
         chosen.extend(checkpoints.sample(&mut rand::rng(), count));
