@@ -42,8 +42,8 @@ pub enum CopyError {
     /// The new one cannot be opened.
     #[error("the journal to copy to: {0}")]
     To(#[source] OpenError),
-    /// The new one is in use.
-    #[error("the journal to copy to holds {0} events already, which are not of this copy; name a new one")]
+    /// The new one is in use, or a copy into it is complete.
+    #[error("the journal to copy to holds {0} events already: a complete copy, or other events; name a new one")]
     NotEmpty(u64),
     /// Reading the first failed.
     #[error("reading the journal to copy from: {0}")]
@@ -90,12 +90,15 @@ pub async fn copy(
     source.close().await;
     target.close().await;
     result?;
-    // Without the mark in their configuration, the journals can be told to forget it.
-    for (config, failed) in [(to, CopyError::To as fn(OpenError) -> CopyError), (from, CopyError::From)] {
-        let journal = open(config, metrics.clone()).await.map_err(failed)?;
+    // Without the mark in their configuration, the journals can be told to forget it. The new one comes last: as long
+    // as it has the mark, a copy can be called again, and what it appends again is known by its id.
+    let ends: [(_, fn(OpenError) -> CopyError, fn(JournalError) -> CopyError); 2] =
+        [(from, CopyError::From, CopyError::Reading), (to, CopyError::To, CopyError::Writing)];
+    for (config, unopened, failed) in ends {
+        let journal = open(config, metrics.clone()).await.map_err(unopened)?;
         let forgotten = forget_mark(&*journal).await;
         journal.close().await;
-        forgotten.map_err(CopyError::Writing)?;
+        forgotten.map_err(failed)?;
     }
     Ok(())
 }

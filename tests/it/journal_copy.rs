@@ -122,9 +122,11 @@ fn moves_house(old: &str, new: &str, kills: usize) -> TempDir {
             break;
         }
     }
-    if !complete {
-        let copied = copy(folder.path()).output().expect("it starts");
-        let said = String::from_utf8_lossy(&copied.stderr).into_owned();
+    let refused = "holds 300 events already: a complete copy, or other events; name a new one";
+    let copied = (!complete).then(|| copy(folder.path()).output().expect("it starts"));
+    let said = copied.as_ref().map(|copied| String::from_utf8_lossy(&copied.stderr).into_owned()).unwrap_or_default();
+    // The last of those that were killed may have been complete, and killed before it could say so.
+    if let Some(copied) = copied.filter(|_| !(kills > 0 && said.contains(refused))) {
         assert_eq!(copied.status.code(), Some(0), "{said}");
         assert!(said.contains("sink absent: is owed 300 events, has 0 dead letters\n"), "{said}");
         assert!(said.contains("sink archive: is owed 0 events, has 0 dead letters\n"), "{said}");
@@ -134,7 +136,7 @@ fn moves_house(old: &str, new: &str, kills: usize) -> TempDir {
     let again = copy(folder.path()).output().expect("it starts");
     assert_eq!(again.status.code(), Some(69));
     let said = String::from_utf8_lossy(&again.stderr).into_owned();
-    assert!(said.contains("holds 300 events already, which are not of this copy; name a new one"), "{said}");
+    assert!(said.contains(refused), "{said}");
 
     let server = TestServer::start_with(folder, &config(new, &absent, &picky), &[]);
     assert_eq!(runtime.block_on(dead_letters(&server)), letters, "what was given up on is the same");

@@ -87,8 +87,10 @@ fn what_the_server_says_of_rows_is_not_passed_on() {
     talk("perform new.subject::int");
     talk("null");
     count(4);
-    let said = server.stderr();
-    assert!(!said.contains("p3rs0n") && said.contains("the sink is up again"), "{said}");
+    // That it is told of the answer before the sink says so is a matter of the machine.
+    let said = || Some(server.stderr()).filter(|said| said.contains("the sink is up again"));
+    let said = eventually("it is found to be up", said);
+    assert!(!said.contains("p3rs0n"), "{said}");
 }
 
 /// A server that takes no writes is no reason to give up on anything, and of several the one that does is found.
