@@ -421,6 +421,42 @@ fn a_redis_sink_is_checked() {
     assert_eq!(config.sinks.values().next().unwrap().kind.target(), "rediss://[::1]:7000/2, stream hooksink:{source}");
 }
 
+/// The types of sink with a server, and the least that each must be told.
+const WITH_A_SERVER: &[(&str, &str)] = &[
+    ("http", "url = \"http://127.0.0.1:1\""),
+    ("redis", "url = \"redis://127.0.0.1:1\""),
+    #[cfg(feature = "kafka")]
+    ("kafka", "brokers = \"127.0.0.1:1\"\ntopic = \"t\""),
+    ("nats", "url = \"nats://127.0.0.1:1\""),
+    ("postgres", "url = \"postgres://127.0.0.1:1/d\"\nusername = \"u\""),
+    ("rabbitmq", "url = \"amqp://127.0.0.1:1\"\nusername = \"u\"\npassword = \"p\"\nexchange = \"e\""),
+];
+
+/// How much a server is handed, and for how long, is bounded alike for all of them.
+#[test]
+fn every_server_is_called_within_the_same_bounds() {
+    for (kind, needed) in WITH_A_SERVER {
+        let with = |keys: &str| Given::text(format!("[sinks.s]\ntype = \"{kind}\"\n{needed}\n{keys}"));
+        for (keys, message) in [
+            ("timeout = \"61m\"", "timeout: this must be at most \"1h\""),
+            ("connect_timeout = \"0s\"", "connect_timeout: this must be longer than nothing"),
+            ("timeout = \"4s\"", "timeout: this must not be shorter than connect_timeout (5s)"),
+            ("concurrency = 1025", "concurrency: this must be a whole number from 1 to 1024"),
+            ("batch_events = 100001", "batch_events: this must be a whole number from 1 to 100000"),
+            ("batch_bytes = \"2 GiB\"", "batch_bytes: this must be at most \"1 GiB\""),
+        ] {
+            assert_eq!(with(keys).errors(), format!("hooksink.toml: sinks.s.{message}"), "{kind}: {keys}");
+        }
+        let most = "connect_timeout = \"5m\"\ntimeout = \"10m\"\nconcurrency = 1024\nbatch_events = 100000\nbatch_bytes = \"1 GiB\"";
+        let config =
+            with(&(format!("{most}\n") + if *kind == "http" { "format = \"cloudevents_batch\"" } else { "" })).config();
+        let sink = config.sinks.values().next().unwrap().kind.build(&"s".parse().unwrap(), [0; 32]).unwrap();
+        let limits = sink.limits();
+        assert_eq!((limits.max_events, limits.max_bytes, limits.concurrency), (100_000, 1 << 30, 1_024), "{kind}");
+        assert!(limits.timeout > Duration::from_secs(600), "a sink ends its calls itself");
+    }
+}
+
 #[test]
 fn a_postgres_sink_is_checked() {
     let with = |keys: &str| Given::text(format!("[sinks.s]\ntype = \"postgres\"\nusername = \"u\"\n{keys}"));

@@ -9,9 +9,9 @@
 //! 4. A block in `config/hooksink.toml` (`config::tests::every_setting_is_documented`).
 //! 5. A row and an example in README.md (`map::every_type_of_sink_is_documented`, `::every_type_of_sink_has_an_example_in_the_readme_that_loads`).
 //!
-//! A program that its tests start is a row in `tests/run`. What several sinks need stands in `encoding` (the form of an event), `template` (names made of an
-//! event), `turns` (many events at once, one person's one after the other), `tls` (files of certificates) and `worker` (a
-//! thread that may block).
+//! A program that its tests start is a row in `tests/run`. What several sinks need stands in `calls` (how much a server
+//! is handed at once), `encoding` (the form of an event), `template` (names made of an event), `turns` (many events at
+//! once, one person's one after the other), `tls` (files of certificates) and `worker` (a thread that may block).
 //!
 //! A sink of your own implements [`Sink`] and is passed to the application by name:
 //! ```
@@ -46,6 +46,7 @@
 //! # let _: std::sync::Arc<dyn Sink> = std::sync::Arc::new(Shelf { events: Mutex::default(), room: 2 });
 //! ```
 
+mod calls;
 mod check;
 mod encoding;
 mod file;
@@ -67,6 +68,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use self::calls::Calls;
 pub use self::check::Checked;
 pub use self::encoding::Encoding;
 pub use self::file::{FileSink, FileSinkConfig};

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::super::calls::batch_events;
 use super::super::encoding::Encoding;
 use super::super::{BoxError, Sink};
 use super::FileSink;
@@ -39,7 +40,8 @@ impl FileSinkConfig {
         if keep_files.is_some() && rotate_size.is_none() && rotate_age.is_none() {
             section.error("keep_files", "this has no meaning without rotate_size or rotate_age");
         }
-        let batch_events = section.or("batch_events", number::<_, 1, 1_000_000>, 1_000);
+        // A sync costs the same whatever is in it, so that a call is a whole window.
+        let batch_events = section.or("batch_events", batch_events, 1_000);
         Some(Self { path: path?, encoding, rotate_size, rotate_age, keep_files, batch_events })
     }
 

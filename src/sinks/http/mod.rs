@@ -34,9 +34,6 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// A request costs about as much as encoding a hundred events.
 const LINGER: Duration = Duration::from_millis(5);
 
-/// How much longer than its own time-out a call may take, as the dispatcher sees it.
-const GRACE: Duration = Duration::from_secs(5);
-
 /// Bodies from here on are compressed on a thread where that may block.
 const LARGE_BODY: usize = 256 * 1024;
 
@@ -63,9 +60,9 @@ impl HttpSink {
             return Err("url: must begin with http:// or https://".into());
         }
         let client = client()
-            .connect_timeout(config.connect_timeout)
-            .timeout(config.timeout)
-            .pool_max_idle_per_host(config.concurrency)
+            .connect_timeout(config.calls.connect_timeout)
+            .timeout(config.calls.timeout)
+            .pool_max_idle_per_host(config.calls.concurrency)
             .user_agent(concat!("hooksink/", env!("CARGO_PKG_VERSION")))
             .build()?;
         let sink = Self { client, url, config: config.clone() };
@@ -154,7 +151,7 @@ impl HttpSink {
     /// Why there was no answer, without URL, and so without its query and credentials.
     fn describe(&self, error: &reqwest::Error) -> String {
         if error.is_timeout() && !error.is_connect() {
-            return format!("no answer within {:?}", self.config.timeout);
+            return format!("no answer within {:?}", self.config.calls.timeout);
         }
         let mut innermost: &dyn std::error::Error = error;
         while let Some(source) = innermost.source() {
@@ -193,12 +190,9 @@ impl Sink for HttpSink {
     }
 
     fn limits(&self) -> Limits {
-        Limits {
-            max_events: if self.batches() { self.config.batch_events } else { 1 },
-            max_bytes: usize::try_from(self.config.batch_bytes).unwrap_or(usize::MAX),
-            concurrency: self.config.concurrency,
-            timeout: self.config.timeout + GRACE,
-            linger: if self.batches() { LINGER } else { Duration::ZERO },
+        match self.batches() {
+            true => self.config.calls.limits(LINGER),
+            false => Limits { max_events: 1, ..self.config.calls.limits(Duration::ZERO) },
         }
     }
 }

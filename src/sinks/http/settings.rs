@@ -3,20 +3,19 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ::http::HeaderName;
 use reqwest::Url;
 use toml::Value;
 
+use super::super::calls::Calls;
 use super::super::encoding::include_raw;
 use super::super::{BoxError, Sink};
 use super::HttpSink;
 use crate::names::SinkName;
 use crate::secret::Secrets;
 use crate::settings::secrets;
-use crate::settings::units::{duration, size};
-use crate::settings::values::{self, number};
+use crate::settings::values;
 use crate::settings::{Given, Section};
 
 /// `type = "http"`: POST to a URL.
@@ -38,16 +37,8 @@ pub struct HttpSinkConfig {
     pub bearer: Secrets,
     /// `gzip`: whether bodies are compressed.
     pub gzip: bool,
-    /// `connect_timeout`
-    pub connect_timeout: Duration,
-    /// `timeout`: for a whole request.
-    pub timeout: Duration,
-    /// `concurrency`: requests at once.
-    pub concurrency: usize,
-    /// `batch_events`: events a request with `format = "cloudevents_batch"`.
-    pub batch_events: usize,
-    /// `batch_bytes`: raw bytes a request.
-    pub batch_bytes: u64,
+    /// Requests; `batch_events` with `format = "cloudevents_batch"`.
+    pub calls: Calls,
     /// `permanent_statuses`: statuses that mean the target will never have the event.
     pub permanent_statuses: Vec<u16>,
 }
@@ -110,14 +101,9 @@ impl HttpSinkConfig {
             section.error("", format!("{} each make an Authorization header; keep one of them", names.join(" and ")));
         }
         let gzip = section.or("gzip", values::boolean, false);
-        let connect_timeout = section.or("connect_timeout", duration, Duration::from_secs(5));
-        let timeout = section.or("timeout", duration, Duration::from_secs(10));
-        if connect_timeout > timeout {
-            section.error("timeout", format!("this must not be shorter than connect_timeout ({connect_timeout:?})"));
-        }
-        let concurrency = section.or("concurrency", number::<_, 1, 1_024>, 4);
-        let batch_events = section.or("batch_events", number::<_, 1, 100_000>, 100);
-        let batch_bytes = section.or("batch_bytes", size, 1 << 20);
+        // Several events are one body, of which servers take 1 MiB unless they are told otherwise, and refuse all for one.
+        let calls = Calls { batch_events: 100, batch_bytes: 1 << 20, ..Calls::default() };
+        let calls = Calls::read(section, calls);
         let permanent = PERMANENT.into_iter().chain(PERMANENT_TOO).flatten().collect();
         let permanent_statuses = section.or("permanent_statuses", statuses, permanent);
         Some(Self {
@@ -129,11 +115,7 @@ impl HttpSinkConfig {
             basic,
             bearer,
             gzip,
-            connect_timeout,
-            timeout,
-            concurrency,
-            batch_events,
-            batch_bytes,
+            calls,
             permanent_statuses,
         })
     }

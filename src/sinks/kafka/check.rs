@@ -55,7 +55,7 @@ async fn limit_of_topic(config: &KafkaSinkConfig, topic: &str) -> Option<u64> {
     let properties = properties(config, password.as_ref());
     let built = tokio::task::spawn_blocking(move || properties.create_with_context(Context::default())).await;
     let admin: AdminClient<Context> = built.ok()?.ok()?;
-    let options = AdminOptions::new().request_timeout(Some(config.connect_timeout.min(Duration::from_secs(5))));
+    let options = AdminOptions::new().request_timeout(Some(config.calls.connect_timeout.min(Duration::from_secs(5))));
     let resources = admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await;
     // Dropping waits for the client's threads.
     let _ = tokio::task::spawn_blocking(move || drop(admin)).await;

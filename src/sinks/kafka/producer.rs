@@ -200,7 +200,7 @@ fn cannot_build(error: &KafkaError) -> String {
 
 /// How long a message may take: half a call, so that none outlives its call if none is begun in the other half.
 pub(super) fn message_timeout(config: &KafkaSinkConfig) -> Duration {
-    config.timeout / 2
+    config.calls.timeout / 2
 }
 
 fn millis(time: Duration) -> String {
@@ -212,13 +212,13 @@ fn millis(time: Duration) -> String {
 pub(super) fn properties(config: &KafkaSinkConfig, password: Option<&Secret>) -> ClientConfig {
     let mut properties = ClientConfig::new();
     let timeout = millis(message_timeout(config));
-    let calls = config.concurrency as u64;
+    let calls = config.calls.concurrency as u64;
     // A call sends its events at once, each as JSON around what came, which is up to four times as long.
-    let around = config.batch_events as u64 * 1024 + config.max_message_bytes;
-    let encoded = config.batch_bytes.saturating_mul(4).saturating_add(around);
+    let around = config.calls.batch_events as u64 * 1024 + config.max_message_bytes;
+    let encoded = config.calls.batch_bytes.saturating_mul(4).saturating_add(around);
     let queue_bytes = calls.saturating_mul(encoded);
     // Calls that were given up leave theirs behind until these time out.
-    let queue_messages = 2 * calls * config.batch_events as u64;
+    let queue_messages = 2 * calls * config.calls.batch_events as u64;
     properties
         // What a user may change stands first.
         .set("client.id", "hooksink")
@@ -238,7 +238,7 @@ pub(super) fn properties(config: &KafkaSinkConfig, password: Option<&Secret>) ->
         .set("message.timeout.ms", &timeout)
         .set("request.timeout.ms", &timeout)
         .set("socket.timeout.ms", &timeout)
-        .set("socket.connection.setup.timeout.ms", millis(config.connect_timeout))
+        .set("socket.connection.setup.timeout.ms", millis(config.calls.connect_timeout))
         .set("message.max.bytes", config.max_message_bytes.to_string())
         .set("queue.buffering.max.messages", queue_messages.to_string())
         .set("queue.buffering.max.kbytes", (queue_bytes / 1024).clamp(1, 2_147_483_647).to_string())
@@ -288,7 +288,12 @@ mod tests {
     use super::super::settings::{KafkaFormat, KafkaLogin};
     use super::*;
     use crate::secret::Secrets;
-    use crate::sinks::{Template, TlsFiles};
+    use crate::sinks::{Calls, Template, TlsFiles};
+
+    fn calls(timeout: Duration) -> Calls {
+        let (connect_timeout, batch_bytes) = (timeout, u64::MAX);
+        Calls { connect_timeout, timeout, concurrency: 1_024, batch_events: 100_000, batch_bytes }
+    }
 
     fn config() -> KafkaSinkConfig {
         KafkaSinkConfig {
@@ -300,11 +305,7 @@ mod tests {
             login: None,
             compression: KafkaCompression::default(),
             max_message_bytes: 1_000_000,
-            connect_timeout: Duration::from_secs(1),
-            timeout: Duration::from_secs(1),
-            concurrency: 64,
-            batch_events: 10_000,
-            batch_bytes: u64::MAX,
+            calls: calls(Duration::from_secs(1)),
             extra: Vec::new(),
         }
     }
@@ -318,7 +319,7 @@ mod tests {
     fn librdkafka_takes_whatever_settings_may_be() {
         assert!(Producer::new(&config()).is_ok());
         let long = Duration::from_secs(600);
-        assert!(Producer::new(&KafkaSinkConfig { connect_timeout: long, timeout: long, ..config() }).is_ok());
+        assert!(Producer::new(&KafkaSinkConfig { calls: calls(long), ..config() }).is_ok());
         for mechanism in [SaslMechanism::Plain, SaslMechanism::ScramSha256, SaslMechanism::ScramSha512] {
             for tls in [None, Some(TlsFiles::default())] {
                 let config = KafkaSinkConfig { tls, login: Some(login(mechanism)), ..config() };

@@ -1,18 +1,20 @@
 //! What `type = "kafka"` is told.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use toml::Value;
 
+use super::super::calls::Calls;
 use super::super::encoding::include_raw;
 use super::super::template::Template;
 use super::super::tls::TlsFiles;
 use super::super::{BoxError, Sink};
 use crate::names::SinkName;
 use crate::secret::Secrets;
-use crate::settings::units::{duration, size};
-use crate::settings::values::{self, number};
+use crate::settings::units::size;
+use crate::settings::values;
 use crate::settings::{Given, Section};
 
 /// `type = "kafka"`: messages in topics of Apache Kafka.
@@ -34,16 +36,8 @@ pub struct KafkaSinkConfig {
     pub compression: KafkaCompression,
     /// `max_message_bytes`: key, headers and value of one message, before compression.
     pub max_message_bytes: u64,
-    /// `connect_timeout`: for a connection with TLS and login.
-    pub connect_timeout: Duration,
-    /// `timeout`: for a whole call.
-    pub timeout: Duration,
-    /// `concurrency`: calls at once.
-    pub concurrency: usize,
-    /// `batch_events`: events a call.
-    pub batch_events: usize,
-    /// `batch_bytes`: raw bytes a call.
-    pub batch_bytes: u64,
+    /// Calls, which share a producer.
+    pub calls: Calls,
     /// `extra`: further properties of librdkafka, by their names there.
     pub extra: Vec<(String, String)>,
 }
@@ -135,6 +129,9 @@ const EXTRA: &[&str] = &[
     "topic.metadata.refresh.sparse",
 ];
 
+/// The time-outs that librdkafka takes.
+const TIMES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
+
 /// The name of a topic is no longer.
 const MAX_TOPIC: usize = 249;
 
@@ -159,15 +156,14 @@ impl KafkaSinkConfig {
         let login = login(section);
         let compression = section.or("compression", compression, KafkaCompression::default());
         let max_message_bytes = section.or("max_message_bytes", message_size, 1_000_000);
-        let connect_timeout = section.or("connect_timeout", seconds, Duration::from_secs(5));
-        let timeout = section.or("timeout", seconds, Duration::from_secs(30));
-        if connect_timeout > timeout {
-            section.error("timeout", format!("this must not be shorter than connect_timeout ({connect_timeout:?})"));
+        // A message has half of a call, in which a partition may have to elect a leader.
+        let calls = Calls::read(section, Calls { timeout: Duration::from_secs(30), ..Calls::default() });
+        for (key, time) in [("connect_timeout", calls.connect_timeout), ("timeout", calls.timeout)] {
+            if !TIMES.contains(&time) {
+                section.error(key, "this must be from 1s to 10m");
+            }
         }
-        let concurrency = section.or("concurrency", number::<_, 1, 64>, 4);
-        let batch_events = section.or("batch_events", number::<_, 1, 10_000>, 500);
-        let batch_bytes = section.or("batch_bytes", size, 1 << 20);
-        let extra = extra(section, timeout);
+        let extra = extra(section, calls.timeout);
         Some(Self {
             brokers: brokers?,
             topic: topic?,
@@ -177,11 +173,7 @@ impl KafkaSinkConfig {
             login,
             compression,
             max_message_bytes,
-            connect_timeout,
-            timeout,
-            concurrency,
-            batch_events,
-            batch_bytes,
+            calls,
             extra,
         })
     }
@@ -264,14 +256,6 @@ fn mechanism(given: &Given<'_>) -> Result<SaslMechanism, String> {
             ("scram-sha-512", SaslMechanism::ScramSha512),
         ],
     )
-}
-
-/// librdkafka has no shorter time-outs.
-fn seconds(given: &Given<'_>) -> Result<Duration, String> {
-    duration(given).and_then(|time| match time.as_millis() {
-        1_000..=600_000 => Ok(time),
-        _ => Err("this must be from 1s to 10m".into()),
-    })
 }
 
 fn message_size(given: &Given<'_>) -> Result<u64, String> {

@@ -14,9 +14,6 @@ use super::producer::{Failure, Producer, message_timeout};
 use super::settings::KafkaSinkConfig;
 use crate::event::Event;
 
-/// How much longer than its own time-out a call may take, as the dispatcher sees it.
-const GRACE: Duration = Duration::from_secs(5);
-
 /// Each call costs about a round trip, whatever is in it.
 const LINGER: Duration = Duration::from_millis(5);
 
@@ -106,13 +103,7 @@ impl Sink for KafkaSink {
     }
 
     fn limits(&self) -> Limits {
-        Limits {
-            max_events: self.config.batch_events,
-            max_bytes: usize::try_from(self.config.batch_bytes).unwrap_or(usize::MAX),
-            concurrency: self.config.concurrency,
-            timeout: self.config.timeout + GRACE,
-            linger: LINGER,
-        }
+        self.config.calls.limits(LINGER)
     }
 
     async fn check(&self) -> Result<Checked, BoxError> {

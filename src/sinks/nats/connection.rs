@@ -68,7 +68,7 @@ impl Connection {
         let (tell, seen) = watch::channel(Seen::default());
         let options = with_credentials(ConnectOptions::new(), config)?
             .name("hooksink")
-            .connection_timeout(config.connect_timeout)
+            .connection_timeout(config.calls.connect_timeout)
             .request_timeout(None)
             .custom_inbox_prefix(&config.inbox_prefix)
             .ping_interval(PING)

@@ -29,9 +29,6 @@ use super::shared::Shared;
 use super::{BoxError, Checked, Limits, Sink, SinkError, Undelivered, send_in_turns};
 use crate::event::{Event, Format};
 
-/// How much longer than its own time-out a call may take, as the dispatcher sees it.
-const GRACE: Duration = Duration::from_secs(5);
-
 /// A stream of this name is expected by who only asks whether there is one: no stream can have it.
 const NO_STREAM: &str = "hooksink check";
 
@@ -76,12 +73,13 @@ impl NatsSink {
         if matches!(answer, Err(_) | Ok(Err(Unanswered::Broken | Unanswered::Denied(_)))) {
             self.connection.forget(&connection);
         }
-        let late = |_| format!("no acknowledgement within {:?}; a stream with no_ack gives none", self.config.timeout);
+        let late =
+            |_| format!("no acknowledgement within {:?}; a stream with no_ack gives none", self.config.calls.timeout);
         answer.map_err(late).map_err(transient)
     }
 
     async fn connected(&self, deadline: Instant) -> Result<Arc<Connection>, SinkError> {
-        let late = |_| transient(format!("not connected within {:?}", self.config.timeout));
+        let late = |_| transient(format!("not connected within {:?}", self.config.calls.timeout));
         let connecting = timeout_at(deadline, self.connection.get(async || Connection::open(&self.config).await));
         connecting.await.map_err(late)?.map_err(transient)
     }
@@ -144,22 +142,16 @@ impl NatsSink {
 #[async_trait]
 impl Sink for NatsSink {
     async fn deliver(&self, events: &[Event]) -> Result<(), Undelivered> {
-        let deadline = Instant::now() + self.config.timeout;
-        send_in_turns(events, self.config.batch_events, |event| self.publish(event, deadline)).await
+        let deadline = Instant::now() + self.config.calls.timeout;
+        send_in_turns(events, self.config.calls.batch_events, |event| self.publish(event, deadline)).await
     }
 
     fn limits(&self) -> Limits {
-        Limits {
-            max_events: self.config.batch_events,
-            max_bytes: usize::try_from(self.config.batch_bytes).unwrap_or(usize::MAX),
-            concurrency: self.config.concurrency,
-            timeout: self.config.timeout + GRACE,
-            linger: Duration::ZERO,
-        }
+        self.config.calls.limits(Duration::ZERO)
     }
 
     async fn check(&self) -> Result<Checked, BoxError> {
-        let deadline = Instant::now() + self.config.timeout;
+        let deadline = Instant::now() + self.config.calls.timeout;
         let subject = self.config.subject.sample();
         let stream = self.stream_on(&subject, deadline).await?;
         let connection = self.connected(deadline).await?;

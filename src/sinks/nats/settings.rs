@@ -1,10 +1,10 @@
 //! What `type = "nats"` is told.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_nats::ServerAddr;
 
+use super::super::calls::Calls;
 use super::super::encoding::Encoding;
 use super::super::template::Template;
 use super::super::tls::TlsFiles;
@@ -12,8 +12,7 @@ use super::super::{BoxError, Sink};
 use super::NatsSink;
 use crate::names::SinkName;
 use crate::secret::Secrets;
-use crate::settings::units::{duration, size};
-use crate::settings::values::{self, number};
+use crate::settings::values;
 use crate::settings::{Given, Section, secrets};
 
 /// `type = "nats"`: a stream of NATS JetStream.
@@ -41,16 +40,8 @@ pub struct NatsSinkConfig {
     pub tls_first: bool,
     /// `ca_file`, `client_cert_file` and `client_key_file`.
     pub tls: TlsFiles,
-    /// `connect_timeout`: for one server of the list.
-    pub connect_timeout: Duration,
-    /// `timeout`: for a whole call.
-    pub timeout: Duration,
-    /// `concurrency`: calls at once.
-    pub concurrency: usize,
-    /// `batch_events`: events a call.
-    pub batch_events: usize,
-    /// `batch_bytes`: raw bytes a call.
-    pub batch_bytes: u64,
+    /// Calls, which share a connection.
+    pub calls: Calls,
 }
 
 impl NatsSinkConfig {
@@ -75,14 +66,8 @@ impl NatsSinkConfig {
         let inbox_prefix = section.or("inbox_prefix", inbox_prefix, "_INBOX".to_owned());
         let tls_first = section.or("tls_first", values::boolean, false);
         let tls = TlsFiles::read(section, None);
-        let connect_timeout = section.or("connect_timeout", duration, Duration::from_secs(5));
-        let timeout = section.or("timeout", duration, Duration::from_secs(10));
-        if connect_timeout > timeout {
-            section.error("timeout", format!("this must not be shorter than connect_timeout ({connect_timeout:?})"));
-        }
-        let concurrency = section.or("concurrency", number::<_, 1, 1_024>, 4);
-        let batch_events = section.or("batch_events", number::<_, 1, 10_000>, 250);
-        let batch_bytes = section.or("batch_bytes", size, 4 << 20);
+        // Each event is acknowledged by itself, so that more of them in a call gain nothing: four calls are a window.
+        let calls = Calls::read(section, Calls { batch_events: 250, ..Calls::default() });
         Some(Self {
             url: url?,
             subject: subject?,
@@ -95,11 +80,7 @@ impl NatsSinkConfig {
             inbox_prefix,
             tls_first,
             tls,
-            connect_timeout,
-            timeout,
-            concurrency,
-            batch_events,
-            batch_bytes,
+            calls,
         })
     }
 

@@ -35,9 +35,9 @@ impl Drop for Connection {
 impl Connection {
     /// Makes one, with the secrets and certificates of now.
     pub(super) async fn open(config: &PostgresSinkConfig) -> Result<Self, Failure> {
-        match timeout(config.connect_timeout, Self::connect(config)).await {
+        match timeout(config.calls.connect_timeout, Self::connect(config)).await {
             Ok(connection) => connection,
-            Err(_) => Err(Failure::about(format!("no connection within {:?}", config.connect_timeout))),
+            Err(_) => Err(Failure::about(format!("no connection within {:?}", config.calls.connect_timeout))),
         }
     }
 
@@ -90,7 +90,8 @@ fn settings(config: &PostgresSinkConfig) -> Config {
         settings.target_session_attrs(TargetSessionAttrs::ReadWrite);
         // One that answers nothing takes all the time there is: another is the first to be asked the next time.
         settings.load_balance_hosts(LoadBalanceHosts::Random);
-        settings.connect_timeout(config.connect_timeout / u32::try_from(config.servers.len()).unwrap_or(u32::MAX));
+        settings
+            .connect_timeout(config.calls.connect_timeout / u32::try_from(config.servers.len()).unwrap_or(u32::MAX));
     }
     settings
 }

@@ -29,9 +29,6 @@ pub use self::table::TableName;
 use super::{Blame, BoxError, Checked, Limits, Sink, SinkError, Undelivered};
 use crate::event::Event;
 
-/// How much longer than its own time-out a call may take, as the dispatcher sees it.
-const GRACE: Duration = Duration::from_secs(5);
-
 /// A commit costs about as much as inserting a hundred rows.
 const LINGER: Duration = Duration::from_millis(5);
 
@@ -104,11 +101,11 @@ impl PostgresSink {
 impl Sink for PostgresSink {
     async fn deliver(&self, events: &[Event]) -> Result<(), Undelivered> {
         let began = Instant::now();
-        let late = || undelivered(0, &Failure::about(format!("no answer within {:?}", self.config.timeout)));
-        let connecting = tokio::time::timeout(self.config.timeout, self.connection());
+        let late = || undelivered(0, &Failure::about(format!("no answer within {:?}", self.config.calls.timeout)));
+        let connecting = tokio::time::timeout(self.config.calls.timeout, self.connection());
         let connection = connecting.await.map_err(|_| late())?.map_err(|failure| undelivered(0, &failure))?;
         let mut rows = Rows::new(events);
-        let left = self.config.timeout.saturating_sub(began.elapsed());
+        let left = self.config.calls.timeout.saturating_sub(began.elapsed());
         match tokio::time::timeout(left, self.insert(&connection, &mut rows)).await {
             Ok(inserted) => {
                 // After a failure another server may be the one that takes writes, and another password be right. An
@@ -119,26 +116,20 @@ impl Sink for PostgresSink {
                 inserted
             }
             Err(_) => {
-                connection.cancel(self.config.connect_timeout);
+                connection.cancel(self.config.calls.connect_timeout);
                 Err(late())
             }
         }
     }
 
     fn limits(&self) -> Limits {
-        Limits {
-            max_events: self.config.batch_events,
-            max_bytes: usize::try_from(self.config.batch_bytes).unwrap_or(usize::MAX),
-            concurrency: self.config.concurrency,
-            timeout: self.config.timeout + GRACE,
-            linger: LINGER,
-        }
+        self.config.calls.limits(LINGER)
     }
 
     async fn check(&self) -> Result<Checked, BoxError> {
-        match tokio::time::timeout(self.config.timeout, check::check(&self.config, &self.statement)).await {
+        match tokio::time::timeout(self.config.calls.timeout, check::check(&self.config, &self.statement)).await {
             Ok(checked) => checked.map_err(|failure| failure.text().into()),
-            Err(_) => Err(format!("no answer within {:?}", self.config.timeout).into()),
+            Err(_) => Err(format!("no answer within {:?}", self.config.calls.timeout).into()),
         }
     }
 

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
 
+use super::super::calls::Calls;
 use super::super::tls::TlsFiles;
 use super::super::{BoxError, Sink};
 use super::PostgresSink;
@@ -15,8 +15,7 @@ use super::table::TableName;
 use crate::names::SinkName;
 use crate::secret::Secrets;
 use crate::settings::secrets;
-use crate::settings::units::{duration, size};
-use crate::settings::values::{self, number};
+use crate::settings::values;
 use crate::settings::{Given, Section};
 
 /// `type = "postgres"`: rows of a table.
@@ -36,16 +35,8 @@ pub struct PostgresSinkConfig {
     pub table: TableName,
     /// `create_table`: whether the table is made and changed by us, as far as it was not made by others.
     pub create_table: bool,
-    /// `connect_timeout`: until a connection is there, TLS and authentication included.
-    pub connect_timeout: Duration,
-    /// `timeout`: for a whole call.
-    pub timeout: Duration,
-    /// `concurrency`: calls at once, each over a connection of its own.
-    pub concurrency: usize,
-    /// `batch_events`: events a statement.
-    pub batch_events: usize,
-    /// `batch_bytes`: raw bytes a statement.
-    pub batch_bytes: u64,
+    /// Calls, each a statement over a connection of its own.
+    pub calls: Calls,
 }
 
 /// Where a server listens.
@@ -101,14 +92,7 @@ impl PostgresSinkConfig {
         let password = section.secrets("password", secrets::any);
         let table = section.or("table", table, TableName::default());
         let create_table = section.or("create_table", values::boolean, true);
-        let connect_timeout = section.or("connect_timeout", duration, Duration::from_secs(5));
-        let timeout = section.or("timeout", duration, Duration::from_secs(10));
-        if connect_timeout > timeout {
-            section.error("timeout", format!("this must not be shorter than connect_timeout ({connect_timeout:?})"));
-        }
-        let concurrency = section.or("concurrency", number::<_, 1, 1_024>, 4);
-        let batch_events = section.or("batch_events", number::<_, 1, 100_000>, 500);
-        let batch_bytes = section.or("batch_bytes", size, 4 << 20);
+        let calls = Calls::read(section, Calls::default());
         let (servers, databases): (_, Vec<_>) = places?.into_iter().unzip();
         Some(Self {
             servers,
@@ -118,11 +102,7 @@ impl PostgresSinkConfig {
             password,
             table,
             create_table,
-            connect_timeout,
-            timeout,
-            concurrency,
-            batch_events,
-            batch_bytes,
+            calls,
         })
     }
 

@@ -57,7 +57,7 @@ impl Connection {
             let place = next.load(Ordering::Relaxed) % config.url.len();
             // It has failed if nobody waits for it any more, too.
             next.store(place + 1, Ordering::Relaxed);
-            match timeout(config.connect_timeout, Self::to(&config.url[place], config)).await {
+            match timeout(config.calls.connect_timeout, Self::to(&config.url[place], config)).await {
                 Ok(Ok(connection)) => {
                     next.store(place, Ordering::Relaxed);
                     return Ok(connection);

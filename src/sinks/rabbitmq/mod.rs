@@ -32,9 +32,6 @@ use super::shared::Shared;
 use super::{Blame, BoxError, Checked, Limits, Sink, SinkError, Undelivered};
 use crate::event::{Event, Format};
 
-/// How much longer than its own time-out a call may take, as the dispatcher sees it.
-const GRACE: Duration = Duration::from_secs(5);
-
 /// Survives a restart of the server (AMQP 0-9-1, basic.delivery-mode).
 const PERSISTENT: u8 = 2;
 
@@ -78,7 +75,7 @@ impl RabbitmqSink {
     }
 
     async fn connected(&self, deadline: Instant) -> Result<Arc<Connection>, SinkError> {
-        let late = |_| transient(format!("not connected within {:?}", self.config.timeout));
+        let late = |_| transient(format!("not connected within {:?}", self.config.calls.timeout));
         let connecting =
             timeout_at(deadline, self.connection.get(async || Connection::open(&self.config, &self.next).await));
         connecting.await.map_err(late)?.map_err(transient)
@@ -106,7 +103,7 @@ impl Call<'_> {
             Err(_) if blocked => Err(transient("the server takes nothing: its memory or disk alarm is on".to_owned())),
             Err(_) => {
                 self.sink.connection.forget(&connection);
-                Err(transient(format!("no confirmation within {:?}", self.sink.config.timeout)))
+                Err(transient(format!("no confirmation within {:?}", self.sink.config.calls.timeout)))
             }
         }
     }
@@ -228,7 +225,7 @@ impl Call<'_> {
 #[async_trait]
 impl Sink for RabbitmqSink {
     async fn deliver(&self, events: &[Event]) -> Result<(), Undelivered> {
-        let deadline = Instant::now() + self.config.timeout;
+        let deadline = Instant::now() + self.config.calls.timeout;
         let confirmed = vec![false; events.len()];
         let mut call = Call { sink: self, events, deadline, confirmed, failed: Vec::new() };
         let result = call.run().await;
@@ -236,19 +233,13 @@ impl Sink for RabbitmqSink {
     }
 
     fn limits(&self) -> Limits {
-        Limits {
-            max_events: self.config.batch_events,
-            max_bytes: usize::try_from(self.config.batch_bytes).unwrap_or(usize::MAX),
-            concurrency: self.config.concurrency,
-            timeout: self.config.timeout + GRACE,
-            linger: Duration::ZERO,
-        }
+        self.config.calls.limits(Duration::ZERO)
     }
 
     async fn check(&self) -> Result<Checked, BoxError> {
-        let deadline = Instant::now() + self.config.timeout;
+        let deadline = Instant::now() + self.config.calls.timeout;
         let connection = self.connected(deadline).await?;
-        let late = |_| format!("no answer within {:?}", self.config.timeout);
+        let late = |_| format!("no answer within {:?}", self.config.calls.timeout);
         let checked = timeout_at(deadline, self.may_publish(&connection)).await.map_err(late)?;
         timeout_at(deadline, connection.close()).await.map_err(late)?;
         checked
@@ -256,7 +247,7 @@ impl Sink for RabbitmqSink {
 
     async fn close(&self) -> Result<(), BoxError> {
         if let Some(connection) = self.connection.take() {
-            let _ = tokio::time::timeout(self.config.connect_timeout, connection.close()).await;
+            let _ = tokio::time::timeout(self.config.calls.connect_timeout, connection.close()).await;
         }
         Ok(())
     }

@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use reqwest::Url;
 
+use super::super::calls::Calls;
 use super::super::encoding::Encoding;
 use super::super::template::Template;
 use super::super::tls::TlsFiles;
@@ -13,8 +13,8 @@ use super::super::{BoxError, Sink};
 use super::RabbitmqSink;
 use crate::names::SinkName;
 use crate::secret::Secrets;
-use crate::settings::units::{duration, size};
-use crate::settings::values::{self, number};
+use crate::settings::units::duration;
+use crate::settings::values;
 use crate::settings::{Given, Section, secrets};
 
 /// Bytes of a name of AMQP.
@@ -41,16 +41,8 @@ pub struct RabbitmqSinkConfig {
     pub tls: TlsFiles,
     /// `heartbeat`: in whole seconds; after two without a sign the connection counts as broken.
     pub heartbeat: u16,
-    /// `connect_timeout`: for one node of the list.
-    pub connect_timeout: Duration,
-    /// `timeout`: for a whole call.
-    pub timeout: Duration,
-    /// `concurrency`: calls at once, each on a channel of its own.
-    pub concurrency: usize,
-    /// `batch_events`: events a call.
-    pub batch_events: usize,
-    /// `batch_bytes`: raw bytes a call.
-    pub batch_bytes: u64,
+    /// Calls, each on a channel of its own.
+    pub calls: Calls,
 }
 
 /// `amqp://host:5672` or `amqps://host:5671`.
@@ -94,14 +86,8 @@ impl RabbitmqSinkConfig {
         let plain = url.as_ref().is_some_and(|url| url.iter().any(|address| !address.tls));
         let tls = TlsFiles::read(section, plain.then_some("url begins with amqp://"));
         let heartbeat = section.or("heartbeat", seconds, 20);
-        let connect_timeout = section.or("connect_timeout", duration, Duration::from_secs(5));
-        let timeout = section.or("timeout", duration, Duration::from_secs(10));
-        if connect_timeout > timeout {
-            section.error("timeout", format!("this must not be shorter than connect_timeout ({connect_timeout:?})"));
-        }
-        let concurrency = section.or("concurrency", number::<_, 1, 1_024>, 4);
-        let batch_events = section.or("batch_events", number::<_, 1, 10_000>, 250);
-        let batch_bytes = section.or("batch_bytes", size, 4 << 20);
+        // Each event is confirmed by itself, so that more of them in a call gain nothing: four calls are a window.
+        let calls = Calls::read(section, Calls { batch_events: 250, ..Calls::default() });
         Some(Self {
             url: url?,
             vhost,
@@ -112,11 +98,7 @@ impl RabbitmqSinkConfig {
             encoding,
             tls,
             heartbeat,
-            connect_timeout,
-            timeout,
-            concurrency,
-            batch_events,
-            batch_bytes,
+            calls,
         })
     }
 

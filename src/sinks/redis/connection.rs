@@ -62,10 +62,11 @@ impl Connection {
         // when it is sent something large, which some of them do not even read.
         let mut nothing = pipe();
         nothing.ignore_errors().cmd("MULTI").cmd("EXEC");
-        let answers: Vec<Value> = match timeout(config.connect_timeout, nothing.query_async(&mut connection)).await {
-            Ok(answers) => answers.map_err(described)?,
-            Err(_) => return Err(format!("no answer within {:?}", config.connect_timeout).into()),
-        };
+        let answers: Vec<Value> =
+            match timeout(config.calls.connect_timeout, nothing.query_async(&mut connection)).await {
+                Ok(answers) => answers.map_err(described)?,
+                Err(_) => return Err(format!("no answer within {:?}", config.calls.connect_timeout).into()),
+            };
         match answers.into_iter().find_map(refusal) {
             None => Ok(Self::Server(connection)),
             Some(error) if code(&error).as_deref() == Some("NOPERM") => {
@@ -83,8 +84,8 @@ impl Connection {
         });
         let nodes: RedisResult<Vec<ConnectionInfo>> = nodes.collect();
         let mut builder = ClusterClientBuilder::new(nodes.map_err(described)?)
-            .connection_timeout(config.connect_timeout)
-            .response_timeout(config.timeout)
+            .connection_timeout(config.calls.connect_timeout)
+            .response_timeout(config.calls.timeout)
             .retries(CLUSTER_RETRIES)
             .max_retry_wait(CLUSTER_RETRY_WAIT)
             .min_retry_wait(CLUSTER_RETRY_WAIT / 10)
@@ -93,9 +94,9 @@ impl Connection {
             builder = builder.certs(certificates(pem));
         }
         let client = builder.build().map_err(described)?;
-        match timeout(config.connect_timeout, client.get_async_connection()).await {
+        match timeout(config.calls.connect_timeout, client.get_async_connection()).await {
             Ok(connection) => Ok(Self::Cluster(connection.map_err(described)?)),
-            Err(_) => Err(format!("no connection within {:?}", config.connect_timeout).into()),
+            Err(_) => Err(format!("no connection within {:?}", config.calls.connect_timeout).into()),
         }
     }
 
@@ -125,12 +126,13 @@ async fn ask_sentinels(
 ) -> Result<Address, BoxError> {
     let mut last: BoxError = "no Sentinel is given".into();
     // So short that the last of them is asked within a call, also where the others answer nothing.
-    let asked_at_most = config.timeout / (u32::try_from(config.servers.len()).unwrap_or(u32::MAX).saturating_add(1));
+    let asked_at_most =
+        config.calls.timeout / (u32::try_from(config.servers.len()).unwrap_or(u32::MAX).saturating_add(1));
     for sentinel in &config.servers {
         let asked = async {
             let mut connection = connect(config, sentinel, SENTINEL_PORT, login(username, password)).await?;
             let question = cmd("SENTINEL").arg("get-master-addr-by-name").arg(master).to_owned();
-            let answer = timeout(config.connect_timeout, question.query_async(&mut connection)).await;
+            let answer = timeout(config.calls.connect_timeout, question.query_async(&mut connection)).await;
             let answer: Option<(String, u16)> = answer.map_err(|_| "no answer in time")?.map_err(described)?;
             Ok::<_, BoxError>(answer)
         };
@@ -160,9 +162,9 @@ async fn connect(
     let client = client.map_err(described)?;
     // Calls are bounded as a whole, by whoever makes them.
     let limits = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-    match timeout(config.connect_timeout, client.get_multiplexed_async_connection_with_config(&limits)).await {
+    match timeout(config.calls.connect_timeout, client.get_multiplexed_async_connection_with_config(&limits)).await {
         Ok(connection) => connection.map_err(described),
-        Err(_) => Err(format!("no connection within {:?}", config.connect_timeout).into()),
+        Err(_) => Err(format!("no connection within {:?}", config.calls.connect_timeout).into()),
     }
 }
 

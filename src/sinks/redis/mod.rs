@@ -31,9 +31,6 @@ use super::{Blame, BoxError, Checked, Limits, Sink, SinkError, Undelivered};
 use crate::event::Event;
 use crate::event::cloud_event::rfc3339;
 
-/// How much longer than its own time-out a call may take, as the dispatcher sees it.
-const GRACE: Duration = Duration::from_secs(5);
-
 /// Every server takes values of this size: proto-max-bulk-len cannot be set to less.
 const LEAST_LIMIT: usize = 1 << 20;
 
@@ -167,11 +164,11 @@ impl RedisSink {
 impl Sink for RedisSink {
     async fn deliver(&self, events: &[Event]) -> Result<(), Undelivered> {
         let used = OnceLock::new();
-        let sent = tokio::time::timeout(self.config.timeout, self.send(events, &used)).await;
+        let sent = tokio::time::timeout(self.config.calls.timeout, self.send(events, &used)).await;
         let failure = match sent {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(failure)) => failure,
-            Err(_) => undelivered(0, format!("no answer within {:?}", self.config.timeout)),
+            Err(_) => undelivered(0, format!("no answer within {:?}", self.config.calls.timeout)),
         };
         if let Some(connection) = used.get()
             && failure.blame == Blame::Unknown
@@ -183,19 +180,13 @@ impl Sink for RedisSink {
     }
 
     fn limits(&self) -> Limits {
-        Limits {
-            max_events: self.config.batch_events,
-            max_bytes: usize::try_from(self.config.batch_bytes).unwrap_or(usize::MAX),
-            concurrency: self.config.concurrency,
-            timeout: self.config.timeout + GRACE,
-            linger: Duration::ZERO,
-        }
+        self.config.calls.limits(Duration::ZERO)
     }
 
     async fn check(&self) -> Result<Checked, BoxError> {
-        match tokio::time::timeout(self.config.timeout, check::check(&self.config)).await {
+        match tokio::time::timeout(self.config.calls.timeout, check::check(&self.config)).await {
             Ok(checked) => checked,
-            Err(_) => Err(format!("no answer within {:?}", self.config.timeout).into()),
+            Err(_) => Err(format!("no answer within {:?}", self.config.calls.timeout).into()),
         }
     }
 

@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use reqwest::Url;
 
+use super::super::calls::Calls;
 use super::super::encoding::Encoding;
 use super::super::template::Template;
 use super::super::tls::TlsFiles;
@@ -14,7 +14,6 @@ use super::RedisSink;
 use crate::names::SinkName;
 use crate::secret::Secrets;
 use crate::settings::secrets;
-use crate::settings::units::{duration, size};
 use crate::settings::values::{self, number};
 use crate::settings::{Given, Section};
 
@@ -39,16 +38,8 @@ pub struct RedisSinkConfig {
     pub max_len: Option<u64>,
     /// `format` and `include_raw`: of the field `data`.
     pub encoding: Encoding,
-    /// `connect_timeout`: until a connection is there, TLS and authentication included.
-    pub connect_timeout: Duration,
-    /// `timeout`: for a whole call.
-    pub timeout: Duration,
-    /// `concurrency`: calls at once. They share a connection.
-    pub concurrency: usize,
-    /// `batch_events`: events a call.
-    pub batch_events: usize,
-    /// `batch_bytes`: raw bytes a call.
-    pub batch_bytes: u64,
+    /// Calls, which share a connection.
+    pub calls: Calls,
 }
 
 /// Host and port.
@@ -140,14 +131,7 @@ impl RedisSinkConfig {
         let stream = section.or("stream", stream, default_stream());
         let max_len = section.optional("max_len", number::<_, 1, { i64::MAX }>);
         let encoding = Encoding::read(section);
-        let connect_timeout = section.or("connect_timeout", duration, Duration::from_secs(5));
-        let timeout = section.or("timeout", duration, Duration::from_secs(10));
-        if connect_timeout > timeout {
-            section.error("timeout", format!("this must not be shorter than connect_timeout ({connect_timeout:?})"));
-        }
-        let concurrency = section.or("concurrency", number::<_, 1, 1_024>, 4);
-        let batch_events = section.or("batch_events", number::<_, 1, 100_000>, 500);
-        let batch_bytes = section.or("batch_bytes", size, 4 << 20);
+        let calls = Calls::read(section, Calls::default());
         let deployment = match master {
             Some(master) => Deployment::Sentinels { master, username: sentinel_username, password: sentinel_password },
             None if cluster => Deployment::Cluster,
@@ -163,11 +147,7 @@ impl RedisSinkConfig {
             stream,
             max_len,
             encoding,
-            connect_timeout,
-            timeout,
-            concurrency,
-            batch_events,
-            batch_bytes,
+            calls,
         })
     }
 
