@@ -10,8 +10,9 @@
 //! 5. A row and an example in README.md (`map::every_type_of_sink_is_documented`, `::every_type_of_sink_has_an_example_in_the_readme_that_loads`).
 //!
 //! A program that its tests start is a row in `tests/run`. What several sinks need stands in `calls` (how much a server
-//! is handed at once), `encoding` (the form of an event), `template` (names made of an event), `turns` (many events at
-//! once, one person's one after the other), `tls` (files of certificates) and `worker` (a thread that may block).
+//! is handed at once), `encoding` (the form of an event), `failure` (words for it), `template` (names made of an event),
+//! `turns` and `rounds` (many events at once, one person's one after the other), `shared` (one connection for all calls),
+//! `tls` (files of certificates) and `worker` (a thread that may block).
 //!
 //! A sink of your own implements [`Sink`] and is passed to the application by name:
 //! ```
@@ -19,7 +20,7 @@
 //!
 //! use async_trait::async_trait;
 //! use hooksink::event::{Event, Format};
-//! use hooksink::sinks::{Blame, Sink, SinkError, Undelivered};
+//! use hooksink::sinks::{Sink, Undelivered};
 //!
 //! /// Keeps CloudEvents in memory, as long as there is room.
 //! struct Shelf {
@@ -35,8 +36,7 @@
 //!             if shelf.len() == self.room {
 //!                 // The first `delivered` got through. Whose fault it is that the others did not cannot be told, and
 //!                 // it may work later.
-//!                 let cause = SinkError::Transient { retry_after: None, source: "the shelf is full".into() };
-//!                 return Err(Undelivered { delivered, blame: Blame::Unknown, cause });
+//!                 return Err(Undelivered::unknown(delivered, "the shelf is full"));
 //!             }
 //!             shelf.push(event.to_json(Format::Cloudevents, false));
 //!         }
@@ -49,6 +49,7 @@
 mod calls;
 mod check;
 mod encoding;
+mod failure;
 mod file;
 pub mod http;
 mod kafka;
@@ -58,6 +59,7 @@ pub mod postgres;
 mod rabbitmq;
 pub mod redis;
 mod registry;
+mod rounds;
 mod shared;
 mod template;
 mod tls;
@@ -167,6 +169,18 @@ pub struct Undelivered {
     pub cause: SinkError,
 }
 
+impl Undelivered {
+    /// The first event that was not delivered is refused for itself, for good.
+    pub fn refused(delivered: usize, why: impl Into<BoxError>) -> Self {
+        Self { delivered, blame: Blame::Event, cause: SinkError::permanent(why) }
+    }
+
+    /// It may work later, and is no event's fault as far as is known.
+    pub fn unknown(delivered: usize, why: impl Into<BoxError>) -> Self {
+        Self { delivered, blame: Blame::Unknown, cause: SinkError::transient(why) }
+    }
+}
+
 /// Who caused a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
@@ -193,4 +207,16 @@ pub enum SinkError {
         /// Why.
         source: BoxError,
     },
+}
+
+impl SinkError {
+    /// It may work later; the target does not say when.
+    pub fn transient(why: impl Into<BoxError>) -> Self {
+        Self::Transient { retry_after: None, source: why.into() }
+    }
+
+    /// The target will not have it.
+    pub fn permanent(why: impl Into<BoxError>) -> Self {
+        Self::Permanent { source: why.into() }
+    }
 }

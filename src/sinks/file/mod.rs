@@ -15,7 +15,7 @@ use tracing::{info, warn};
 pub use self::settings::FileSinkConfig;
 use super::encoding::Encoding;
 use super::worker::Worker;
-use super::{Blame, BoxError, Checked, Limits, Sink, SinkError, Undelivered};
+use super::{BoxError, Checked, Limits, Sink, Undelivered};
 use crate::event::Event;
 use crate::names::SinkName;
 
@@ -70,8 +70,7 @@ impl Sink for FileSink {
             Err(error) => error.into(),
         };
         // All lines are one write: a failure is taken back whole, and is no event's fault.
-        let cause = SinkError::Transient { retry_after: None, source: cause };
-        Err(Undelivered { delivered: 0, blame: Blame::Unknown, cause })
+        Err(Undelivered::unknown(0, cause))
     }
 
     async fn check(&self) -> Result<Checked, BoxError> {

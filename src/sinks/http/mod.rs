@@ -121,15 +121,16 @@ impl HttpSink {
     async fn post(&self, events: &[Event]) -> Result<(), SinkError> {
         let (mut body, media_type) = self.body(events);
         if self.config.gzip {
-            body = gzip(body).await.map_err(again)?;
+            body = gzip(body).await.map_err(SinkError::transient)?;
         }
-        let mut headers = self.headers(&webhook_id(events), &body, Utc::now().timestamp()).map_err(again)?;
+        let mut headers =
+            self.headers(&webhook_id(events), &body, Utc::now().timestamp()).map_err(SinkError::transient)?;
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
         if self.config.gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         let sent = self.client.post(self.url.clone()).headers(headers).body(body).send().await;
-        let mut answer = sent.map_err(|error| again(self.describe(&error)))?;
+        let mut answer = sent.map_err(|error| SinkError::transient(self.describe(&error)))?;
         let status = answer.status();
         let asked = answer.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, Utc::now()));
         // The status has decided; the rest only sets the connection free.
@@ -222,10 +223,6 @@ fn secret_value(bytes: &[u8]) -> Result<HeaderValue, BoxError> {
 
 fn credentials(scheme: &str, bytes: &[u8]) -> Result<HeaderValue, BoxError> {
     secret_value(&[scheme.as_bytes(), bytes].concat())
-}
-
-fn again(source: impl Into<BoxError>) -> SinkError {
-    SinkError::Transient { retry_after: None, source: source.into() }
 }
 
 async fn gzip(body: Vec<u8>) -> Result<Vec<u8>, BoxError> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tokio::sync::{Mutex, RwLock};
 
-use super::super::{Blame, BoxError, Checked, Limits, Sink, SinkError, Undelivered, send_in_turns};
+use super::super::{BoxError, Checked, Limits, Sink, SinkError, Undelivered, send_in_turns};
 use super::check;
 use super::message::Message;
 use super::producer::{Failure, Producer, message_timeout};
@@ -52,22 +52,22 @@ impl KafkaSink {
         let too_large = AtomicBool::new(false);
         let result = send_in_turns(events, events.len(), async |event| {
             if Instant::now() >= until {
-                return Err(again("the call's time is up"));
+                return Err(SinkError::transient("the call's time is up"));
             }
             let message = Message::new(event, self.config.format, self.config.include_raw);
             let topic = self.config.topic.render(&event.record);
             match producer.send(&topic, message, until).await {
                 Ok(()) => Ok(()),
-                Err(Failure::TooLarge) => Err(never(format!(
+                Err(Failure::TooLarge) => Err(SinkError::permanent(format!(
                     "the message is larger than max_message_bytes ({} bytes)",
                     self.config.max_message_bytes
                 ))),
                 Err(Failure::TooLargeAtOnce) => {
                     too_large.store(true, Ordering::Relaxed);
-                    Err(again(TOO_LARGE))
+                    Err(SinkError::transient(TOO_LARGE))
                 }
-                Err(Failure::Invalid) => Err(never("the broker found the record invalid")),
-                Err(Failure::Other(cause)) => Err(again(cause)),
+                Err(Failure::Invalid) => Err(SinkError::permanent("the broker found the record invalid")),
+                Err(Failure::Other(cause)) => Err(SinkError::transient(cause)),
             }
         })
         .await;
@@ -84,7 +84,7 @@ impl Sink for KafkaSink {
         let until = Instant::now() + message_timeout(&self.config);
         let producer = match self.producer().await {
             Ok(producer) => producer,
-            Err(cause) => return Err(Undelivered { delivered: 0, blame: Blame::Unknown, cause: again(cause) }),
+            Err(cause) => return Err(Undelivered::unknown(0, cause)),
         };
         let (result, too_large) = {
             let _company = self.company.read().await;
@@ -99,7 +99,7 @@ impl Sink for KafkaSink {
         if !too_large {
             return result;
         }
-        Err(Undelivered { delivered: 0, blame: Blame::Event, cause: never(TOO_LARGE) })
+        Err(Undelivered::refused(0, TOO_LARGE))
     }
 
     fn limits(&self) -> Limits {
@@ -122,12 +122,4 @@ impl Sink for KafkaSink {
         }
         Ok(())
     }
-}
-
-fn again(cause: impl Into<BoxError>) -> SinkError {
-    SinkError::Transient { retry_after: None, source: cause.into() }
-}
-
-fn never(cause: impl Into<BoxError>) -> SinkError {
-    SinkError::Permanent { source: cause.into() }
 }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 pub use self::settings::{LogSinkConfig, LogSinkFormat};
 use self::veil::Veil;
 use super::worker::Worker;
-use super::{Blame, BoxError, Checked, Limits, Sink, SinkError, Undelivered};
+use super::{BoxError, Checked, Limits, Sink, Undelivered};
 use crate::event::cloud_event::members;
 use crate::event::{Event, Format};
 use crate::model::Payload;
@@ -83,8 +83,7 @@ impl Sink for LogSink {
             Ok(Err((written, error))) => (written, format!("the output cannot be written: {error}").into()),
             Err(error) => (0, error.into()),
         };
-        let cause = SinkError::Transient { retry_after: None, source: cause };
-        Err(Undelivered { delivered, blame: Blame::Unknown, cause })
+        Err(Undelivered::unknown(delivered, cause))
     }
 
     async fn check(&self) -> Result<Checked, BoxError> {

@@ -18,11 +18,11 @@ pub(super) fn verdict(subject: &str, payload: &[u8]) -> Result<(), SinkError> {
     match serde_json::from_slice(payload) {
         // Without a place it was not stored, whatever else the answer says.
         Ok(Response::Ok(PublishAck { sequence: 0, .. })) => {
-            Err(transient(format!("the stream on {subject} acknowledged without having stored")))
+            Err(SinkError::transient(format!("the stream on {subject} acknowledged without having stored")))
         }
         Ok(Response::Ok(PublishAck { .. })) => Ok(()),
         Ok(Response::Err { error }) => Err(refusal(&error)),
-        Err(_) => Err(transient(format!(
+        Err(_) => Err(SinkError::transient(format!(
             "who answers on {subject} is no stream; another program has subscribed with replies"
         ))),
     }
@@ -33,8 +33,7 @@ fn refusal(error: &async_nats::jetstream::Error) -> SinkError {
     let hint = match error.error_code() {
         // The one refusal that is about the event and not about the stream.
         ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM => {
-            let source = format!("larger than the stream's max_msg_size: {words}").into();
-            return SinkError::Permanent { source };
+            return SinkError::permanent(format!("larger than the stream's max_msg_size: {words}"));
         }
         ErrorCode::STREAM_STORE_FAILED => {
             "; the stream is full or its disk is: raise its limits, or let it discard old"
@@ -47,7 +46,7 @@ fn refusal(error: &async_nats::jetstream::Error) -> SinkError {
         DUPLICATE_IN_PROCESS => "; it is asked again",
         _ => "",
     };
-    transient(format!("the stream refused: {words}{hint}"))
+    SinkError::transient(format!("the stream refused: {words}{hint}"))
 }
 
 /// Nobody listens on the subject.
@@ -61,10 +60,6 @@ fn listening(template: &Template) -> String {
     let text = template.as_str();
     let Some(name) = text.find('{') else { return text.to_owned() };
     text[..name].rfind('.').map_or_else(|| ">".to_owned(), |dot| format!("{}.>", &text[..dot]))
-}
-
-pub(super) fn transient(source: impl Into<super::super::BoxError>) -> SinkError {
-    SinkError::Transient { retry_after: None, source: source.into() }
 }
 
 #[cfg(test)]

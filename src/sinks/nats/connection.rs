@@ -18,6 +18,7 @@ use async_nats::{
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::super::failure::of_connection;
 use super::super::tls::TlsFiles;
 use super::settings::NatsSinkConfig;
 use crate::secret::Secrets;
@@ -198,21 +199,12 @@ fn describe(error: &ConnectError) -> String {
         ConnectErrorKind::Authentication => "nkey or credentials hold a key that cannot sign".to_owned(),
         ConnectErrorKind::TimedOut => "cannot connect within connect_timeout".to_owned(),
         _ => match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
-            Some(error) => format!("cannot connect: {}", describe_io(error)),
+            Some(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                "cannot connect: the server does not speak NATS".to_owned()
+            }
+            Some(error) => format!("cannot connect: {}", of_connection(error)),
             None => "cannot connect: the server refuses, or is none of NATS".to_owned(),
         },
-    }
-}
-
-/// What the system or TLS says; anything else might be a server's words.
-fn describe_io(error: &io::Error) -> String {
-    let by_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
-    if error.raw_os_error().is_some() || by_tls {
-        return error.to_string();
-    }
-    match error.kind() {
-        io::ErrorKind::InvalidInput => "the server does not speak NATS".to_owned(),
-        kind => kind.to_string(),
     }
 }
 

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use self::answer::{no_stream, transient, verdict};
+use self::answer::{no_stream, verdict};
 use self::connection::{Connection, Unanswered};
 pub use self::settings::NatsSinkConfig;
 use super::shared::Shared;
@@ -52,10 +52,10 @@ impl NatsSink {
         match answer {
             Ok(answer) => verdict(&subject, &answer),
             Err(Unanswered::TooLarge { limit }) => {
-                let source = format!("{bytes} bytes and headers are more than the server's max_payload of {limit}");
-                Err(SinkError::Permanent { source: source.into() })
+                let why = format!("{bytes} bytes and headers are more than the server's max_payload of {limit}");
+                Err(SinkError::permanent(why))
             }
-            Err(other) => Err(transient(self.explain(&subject, other))),
+            Err(other) => Err(SinkError::transient(self.explain(&subject, other))),
         }
     }
 
@@ -75,13 +75,13 @@ impl NatsSink {
         }
         let late =
             |_| format!("no acknowledgement within {:?}; a stream with no_ack gives none", self.config.calls.timeout);
-        answer.map_err(late).map_err(transient)
+        answer.map_err(late).map_err(SinkError::transient)
     }
 
     async fn connected(&self, deadline: Instant) -> Result<Arc<Connection>, SinkError> {
-        let late = |_| transient(format!("not connected within {:?}", self.config.calls.timeout));
+        let late = |_| SinkError::transient(format!("not connected within {:?}", self.config.calls.timeout));
         let connecting = timeout_at(deadline, self.connection.get(async || Connection::open(&self.config).await));
-        connecting.await.map_err(late)?.map_err(transient)
+        connecting.await.map_err(late)?.map_err(SinkError::transient)
     }
 
     fn explain(&self, subject: &str, unanswered: Unanswered) -> String {

@@ -5,6 +5,8 @@ use std::io;
 
 use tokio_postgres::Error;
 
+use super::super::failure::of_connection;
+
 /// Why something did not work.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -91,7 +93,6 @@ impl From<Error> for Failure {
     }
 }
 
-/// The texts of the kernel and of TLS hold addresses and names of hosts at most.
 fn connection(error: &Error) -> String {
     let Some(cause) = error.source() else {
         return if error.is_closed() {
@@ -100,18 +101,14 @@ fn connection(error: &Error) -> String {
             "the answer is none that PostgreSQL gives".to_owned()
         };
     };
-    let io = cause.downcast_ref::<io::Error>();
-    if let Some(tls) = io.and_then(io::Error::get_ref).and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        return format!("no TLS connection: {tls}");
-    }
-    match (error.to_string().as_str(), io) {
+    match (error.to_string().as_str(), cause.downcast_ref::<io::Error>()) {
+        (_, Some(io)) if io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => of_connection(io),
         // Words of the client's own.
         ("authentication error" | "invalid configuration", _) => {
             "the server asks for a password, or in a way that is not known".to_owned()
         }
         ("error performing TLS handshake", None) => format!("no TLS connection: {cause}"),
-        (_, Some(io)) if io.kind() == io::ErrorKind::UnexpectedEof => "the connection broke".to_owned(),
-        (_, Some(io)) => format!("the connection failed: {}", io.kind()),
+        (_, Some(io)) => of_connection(io),
         _ => "the connection failed".to_owned(),
     }
 }

@@ -26,7 +26,7 @@ use self::failure::Failure;
 use self::rows::Rows;
 pub use self::settings::{PostgresSinkConfig, Server};
 pub use self::table::TableName;
-use super::{Blame, BoxError, Checked, Limits, Sink, SinkError, Undelivered};
+use super::{Blame, BoxError, Checked, Limits, Sink, Undelivered};
 use crate::event::Event;
 
 /// A commit costs about as much as inserting a hundred rows.
@@ -80,7 +80,7 @@ impl PostgresSink {
                 if failure.is_about_the_table() {
                     self.prepared.store(false, Ordering::Release);
                 }
-                return Err(undelivered(range.start, &failure));
+                return Err(Undelivered::unknown(range.start, failure.text()));
             }
             let middle = range.start + range.len() / 2;
             if range.len() > 1 {
@@ -89,8 +89,7 @@ impl PostgresSink {
             } else if failure.may_be_about_data() && rows.leave_out(range.start, failure.text()) {
                 todo.push(range);
             } else {
-                let cause = SinkError::Permanent { source: failure.text().into() };
-                return Err(Undelivered { delivered: range.start, blame: Blame::Event, cause });
+                return Err(Undelivered::refused(range.start, failure.text()));
             }
         }
         Ok(())
@@ -101,9 +100,10 @@ impl PostgresSink {
 impl Sink for PostgresSink {
     async fn deliver(&self, events: &[Event]) -> Result<(), Undelivered> {
         let began = Instant::now();
-        let late = || undelivered(0, &Failure::about(format!("no answer within {:?}", self.config.calls.timeout)));
+        let late = || Undelivered::unknown(0, format!("no answer within {:?}", self.config.calls.timeout));
         let connecting = tokio::time::timeout(self.config.calls.timeout, self.connection());
-        let connection = connecting.await.map_err(|_| late())?.map_err(|failure| undelivered(0, &failure))?;
+        let connection =
+            connecting.await.map_err(|_| late())?.map_err(|failure| Undelivered::unknown(0, failure.text()))?;
         let mut rows = Rows::new(events);
         let left = self.config.calls.timeout.saturating_sub(began.elapsed());
         match tokio::time::timeout(left, self.insert(&connection, &mut rows)).await {
@@ -142,10 +142,4 @@ impl Sink for PostgresSink {
 /// Whether what happened says nothing against the connection.
 fn is_none_of_the_connection(inserted: &Result<(), Undelivered>) -> bool {
     inserted.as_ref().err().is_none_or(|failure| failure.blame == Blame::Event)
-}
-
-/// Whatever is not about a row is mended by someone, or passes, and is no event's fault.
-fn undelivered(delivered: usize, failure: &Failure) -> Undelivered {
-    let cause = SinkError::Transient { retry_after: None, source: failure.text().into() };
-    Undelivered { delivered, blame: Blame::Unknown, cause }
 }

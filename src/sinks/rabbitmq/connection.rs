@@ -19,6 +19,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::time::{Instant, timeout};
 
+use super::super::failure::of_connection;
 use super::failure;
 use super::settings::{AmqpAddress, RabbitmqSinkConfig};
 
@@ -73,7 +74,7 @@ impl Connection {
         let found = tokio::net::lookup_host((address.host.as_str(), address.port)).await;
         let addresses: Vec<_> = found.map_err(|_| "the server's name has no address".to_owned())?.collect();
         let runtime = lapin::runtime::default_runtime().map_err(|error| failure::describe(&error))?;
-        let cannot = |error: io::Error| format!("cannot connect: {}", failure::describe_io(&error));
+        let cannot = |error: io::Error| format!("cannot connect: {}", of_connection(&error));
         let stream = AsyncTcpStream::connect(&runtime, addresses).await.map_err(cannot)?;
         let AsyncTcpStream::Plain(plain) = &stream else { return Err("the connection is no plain one".to_owned()) };
         let socket = Socket(plain.get_ref().as_fd().try_clone_to_owned().map_err(cannot)?.into());
@@ -189,5 +190,5 @@ async fn connector(config: &RabbitmqSinkConfig) -> Result<RustlsConnector, Strin
         }
         None => connector.connector_with_no_client_auth(),
     };
-    built.map_err(|error| format!("TLS: {}", failure::describe_io(&error)))
+    built.map_err(|error| of_connection(&error))
 }

@@ -1,8 +1,8 @@
 //! What the server's refusals mean, and what to do about them.
 
-use std::io;
-
 use lapin::ErrorKind;
+
+use super::super::failure::of_connection;
 
 /// Characters of the server's own words that are passed on.
 const MAX_WORDS: usize = 200;
@@ -29,7 +29,7 @@ pub(super) fn describe(error: &lapin::Error) -> String {
                 code => format!("the server refused: {words} ({code})"),
             }
         }
-        ErrorKind::IOError(error) => format!("the connection broke: {}", describe_io(error)),
+        ErrorKind::IOError(error) => of_connection(error),
         ErrorKind::MissingHeartbeatError => "the server gave no sign of life".to_owned(),
         ErrorKind::InvalidProtocolVersion(_) | ErrorKind::ParsingError(_) => {
             "the server does not speak AMQP 0-9-1".to_owned()
@@ -37,12 +37,6 @@ pub(super) fn describe(error: &lapin::Error) -> String {
         ErrorKind::ChannelsLimitReached => "the server's channel_max is below concurrency".to_owned(),
         _ => "the connection broke".to_owned(),
     }
-}
-
-/// What the system or TLS says; anything else might be a server's words.
-pub(super) fn describe_io(error: &io::Error) -> String {
-    let by_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
-    if error.raw_os_error().is_some() || by_tls { error.to_string() } else { error.kind().to_string() }
 }
 
 /// The server's `max_message_size`, where a message was refused for being larger: `PRECONDITION_FAILED - message size 9

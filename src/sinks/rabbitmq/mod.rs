@@ -10,7 +10,6 @@
 
 mod connection;
 mod failure;
-mod rounds;
 mod settings;
 
 use std::collections::HashSet;
@@ -26,8 +25,8 @@ use lapin::{BasicProperties, Channel, Confirmation, ExchangeKind};
 use tokio::time::{Instant, timeout_at};
 
 use self::connection::Connection;
-use self::rounds::rounds;
 pub use self::settings::{AmqpAddress, RabbitmqSinkConfig};
+use super::rounds::rounds;
 use super::shared::Shared;
 use super::{Blame, BoxError, Checked, Limits, Sink, SinkError, Undelivered};
 use crate::event::{Event, Format};
@@ -75,10 +74,10 @@ impl RabbitmqSink {
     }
 
     async fn connected(&self, deadline: Instant) -> Result<Arc<Connection>, SinkError> {
-        let late = |_| transient(format!("not connected within {:?}", self.config.calls.timeout));
+        let late = |_| SinkError::transient(format!("not connected within {:?}", self.config.calls.timeout));
         let connecting =
             timeout_at(deadline, self.connection.get(async || Connection::open(&self.config, &self.next).await));
-        connecting.await.map_err(late)?.map_err(transient)
+        connecting.await.map_err(late)?.map_err(SinkError::transient)
     }
 }
 
@@ -87,7 +86,7 @@ impl Call<'_> {
     async fn run(&mut self) -> Result<(), SinkError> {
         let connection = self.sink.connected(self.deadline).await?;
         if !connection.unblocked(self.deadline).await {
-            return Err(transient("the server takes nothing: its memory or disk alarm is on".to_owned()));
+            return Err(SinkError::transient("the server takes nothing: its memory or disk alarm is on".to_owned()));
         }
         let result = timeout_at(self.deadline, self.rounds(&connection)).await;
         let blocked = connection.is_blocked();
@@ -100,17 +99,20 @@ impl Call<'_> {
                 Err(error)
             }
             // What lies in a connection that is only blocked goes out with it; another one would be blocked too.
-            Err(_) if blocked => Err(transient("the server takes nothing: its memory or disk alarm is on".to_owned())),
+            Err(_) if blocked => {
+                Err(SinkError::transient("the server takes nothing: its memory or disk alarm is on".to_owned()))
+            }
             Err(_) => {
                 self.sink.connection.forget(&connection);
-                Err(transient(format!("no confirmation within {:?}", self.sink.config.calls.timeout)))
+                Err(SinkError::transient(format!("no confirmation within {:?}", self.sink.config.calls.timeout)))
             }
         }
     }
 
     async fn rounds(&mut self, connection: &Connection) -> Result<(), SinkError> {
-        let channel = connection.channel().await.map_err(|error| transient(failure::describe(&error)))?;
-        for round in rounds(self.events) {
+        let channel = connection.channel().await.map_err(|error| SinkError::transient(failure::describe(&error)))?;
+        let lanes = self.events.iter().enumerate().map(|(position, event)| (event.record.lane(), position));
+        for round in rounds(lanes) {
             self.round(connection, &channel, &round).await?;
             if !self.failed.is_empty() {
                 break;
@@ -148,10 +150,11 @@ impl Call<'_> {
                 }
                 Ok(Confirmation::Nack(message)) => {
                     returned.extend(message.and_then(|message| message.delivery.properties.message_id().clone()));
-                    self.failed.push((*position, transient("a queue refuses it; it is full, or cannot store it")));
+                    self.failed
+                        .push((*position, SinkError::transient("a queue refuses it; it is full, or cannot store it")));
                 }
                 Ok(Confirmation::NotRequested) => {
-                    self.failed.push((*position, transient("the server confirms nothing")))
+                    self.failed.push((*position, SinkError::transient("the server confirms nothing")))
                 }
                 Err(error) => {
                     let limit = failure::max_message(&error);
@@ -160,10 +163,10 @@ impl Call<'_> {
                     }
                     let cause = match limit {
                         Some(limit) if body.len() as u64 > limit => too_large(body.len(), limit),
-                        _ => transient(failure::describe(&error)),
+                        _ => SinkError::transient(failure::describe(&error)),
                     };
                     self.failed.push((*position, cause));
-                    broken = Some(transient(failure::describe(&error)));
+                    broken = Some(SinkError::transient(failure::describe(&error)));
                 }
             }
         }
@@ -195,7 +198,7 @@ impl Call<'_> {
     fn unroutable(&self, position: usize) -> SinkError {
         let record = &self.events[position].record;
         let (exchange, key) = (&self.sink.config.exchange, &self.sink.config.routing_key);
-        transient(format!(
+        SinkError::transient(format!(
             "no queue is bound to exchange \"{}\" for routing key \"{}\"",
             exchange.render(record),
             key.render(record)
@@ -213,9 +216,9 @@ impl Call<'_> {
             (Some(cause), _) | (None, Err(cause)) => (Blame::Unknown, cause),
             // It was not sent, since something behind it failed.
             (None, Ok(())) => match self.failed.into_iter().next() {
-                Some((_, SinkError::Permanent { source })) => (Blame::Unknown, transient(source)),
+                Some((_, SinkError::Permanent { source })) => (Blame::Unknown, SinkError::transient(source)),
                 Some((_, cause)) => (Blame::Unknown, cause),
-                None => (Blame::Unknown, transient("not sent")),
+                None => (Blame::Unknown, SinkError::transient("not sent")),
             },
         };
         Err(Undelivered { delivered: first, blame, cause })
@@ -290,10 +293,5 @@ impl RabbitmqSink {
 }
 
 fn too_large(bytes: usize, limit: u64) -> SinkError {
-    let source = format!("{bytes} bytes are more than the server's max_message_size of {limit}");
-    SinkError::Permanent { source: source.into() }
-}
-
-fn transient(source: impl Into<BoxError>) -> SinkError {
-    SinkError::Transient { retry_after: None, source: source.into() }
+    SinkError::permanent(format!("{bytes} bytes are more than the server's max_message_size of {limit}"))
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use redis::{ErrorKind, RedisError, Value};
 
 use super::super::BoxError;
+use super::super::failure::of_connection;
 
 /// What the codes say that a server answers with (<https://redis.io/docs/latest/develop/reference/protocol-spec/>). All
 /// of them are mended by someone, or pass.
@@ -59,7 +60,6 @@ fn server(error: &RedisError) -> String {
     }
 }
 
-/// The texts of the kernel and of TLS hold addresses and names of hosts at most.
 fn connection(error: &RedisError) -> String {
     if error.is_timeout() {
         return "no answer in time".to_owned();
@@ -69,17 +69,10 @@ fn connection(error: &RedisError) -> String {
     let Some(cause) = error.source().and_then(|cause| cause.downcast_ref::<Cause>()) else {
         return "the connection failed".to_owned();
     };
-    let io = cause.downcast_ref::<io::Error>();
-    let tls = cause.downcast_ref().or_else(|| io.and_then(io::Error::get_ref).and_then(|inner| inner.downcast_ref()));
-    match (io, tls) {
-        (_, Some(tls)) => {
-            let tls: &rustls::Error = tls;
-            format!("no TLS connection: {tls}")
-        }
-        // Where nothing else is known, the client says that a pipe is broken.
-        (Some(io), _) if io.kind() == io::ErrorKind::BrokenPipe => "the connection broke".to_owned(),
-        (Some(io), _) => format!("the connection failed: {}", io.kind()),
-        _ => "the connection failed".to_owned(),
+    match (cause.downcast_ref::<io::Error>(), cause.downcast_ref::<rustls::Error>()) {
+        (Some(io), _) => of_connection(io),
+        (None, Some(tls)) => format!("no TLS connection: {tls}"),
+        (None, None) => "the connection failed".to_owned(),
     }
 }
 

@@ -7,12 +7,12 @@
 //! one only as long as they go to one stream; the next stream's turn comes when those before are acknowledged. In a
 //! cluster, where a transaction is of one slot, each stream has its own.
 //!
+//! Whatever else fails is mended by someone, or passes, and is no event's fault: only one that is too large is refused.
 //! An event that was taken without our learning of it is added again, under the same id.
 
 mod check;
 mod connection;
 mod failure;
-mod rounds;
 mod settings;
 
 use std::sync::{Arc, OnceLock};
@@ -24,10 +24,10 @@ use redis::{Pipeline, RedisError, Value, cmd, pipe};
 
 use self::connection::Connection;
 use self::failure::{describe, refusal};
-use self::rounds::rounds;
 pub use self::settings::{Address, Deployment, RedisSinkConfig};
+use super::rounds::rounds;
 use super::shared::Shared;
-use super::{Blame, BoxError, Checked, Limits, Sink, SinkError, Undelivered};
+use super::{Blame, BoxError, Checked, Limits, Sink, Undelivered};
 use crate::event::Event;
 use crate::event::cloud_event::rfc3339;
 
@@ -56,7 +56,7 @@ impl RedisSink {
 
     async fn send(&self, events: &[Event], used: &OnceLock<Arc<Connection>>) -> Result<(), Undelivered> {
         let shared = self.connection.get(async || Connection::open(&self.config).await);
-        let shared = shared.await.map_err(|cause| undelivered(0, cause))?;
+        let shared = shared.await.map_err(|cause| Undelivered::unknown(0, cause))?;
         let mut connection = used.get_or_init(|| shared).as_ref().clone();
         let mut entries: Vec<Entry<'_>> = Vec::with_capacity(events.len());
         for event in events {
@@ -67,10 +67,9 @@ impl RedisSink {
             {
                 let cause =
                     format!("{} bytes are more than the server takes (proto-max-bulk-len: {limit})", data.len());
-                let cause = SinkError::Permanent { source: cause.into() };
                 // Those before it are not its fault.
                 self.add(&mut connection, &entries).await?;
-                return Err(Undelivered { delivered: entries.len(), blame: Blame::Event, cause });
+                return Err(Undelivered::refused(entries.len(), cause));
             }
             entries.push(Entry { event, stream: self.config.stream.render(&event.record), data });
         }
@@ -106,7 +105,7 @@ impl RedisSink {
             if let Some((position, error)) = failed {
                 let delivered = added.iter().position(|added| !added).unwrap_or(position);
                 let cause = format!("{}: {}", entries[position].stream, describe(&error));
-                return Err(undelivered(delivered, cause));
+                return Err(Undelivered::unknown(delivered, cause));
             }
         }
         Ok(())
@@ -168,7 +167,7 @@ impl Sink for RedisSink {
         let failure = match sent {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(failure)) => failure,
-            Err(_) => undelivered(0, format!("no answer within {:?}", self.config.calls.timeout)),
+            Err(_) => Undelivered::unknown(0, format!("no answer within {:?}", self.config.calls.timeout)),
         };
         if let Some(connection) = used.get()
             && failure.blame == Blame::Unknown
@@ -212,10 +211,4 @@ fn by_stream(positions: &[usize], entries: &[Entry<'_>]) -> Vec<Vec<usize>> {
 /// What stands for an answer that is none.
 fn no_answer() -> RedisError {
     (redis::ErrorKind::UnexpectedReturnType, "no array of results").into()
-}
-
-/// Whatever fails is mended by someone, or passes, and is no event's fault.
-fn undelivered(delivered: usize, cause: impl Into<BoxError>) -> Undelivered {
-    let cause = SinkError::Transient { retry_after: None, source: cause.into() };
-    Undelivered { delivered, blame: Blame::Unknown, cause }
 }
