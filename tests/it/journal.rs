@@ -104,7 +104,7 @@ async fn open_with_crm(config: &JournalConfig) -> (Arc<dyn Journal>, Box<dyn Con
 }
 
 /// Stores records in this order, which the distributed journal keeps of each person's alone.
-async fn store(journal: &Arc<dyn Journal>, records: impl IntoIterator<Item = Record>) {
+pub(crate) async fn store(journal: &Arc<dyn Journal>, records: impl IntoIterator<Item = Record>) {
     for record in records {
         assert_eq!(journal.append(vec![record]).await.unwrap(), [Appended::Stored]);
     }
@@ -116,7 +116,7 @@ async fn nothing(consumer: &mut Box<dyn Consumer>) {
 }
 
 /// Reads until so many came.
-async fn read(consumer: &mut Box<dyn Consumer>, count: usize) -> Vec<Entry> {
+pub(crate) async fn read(consumer: &mut Box<dyn Consumer>, count: usize) -> Vec<Entry> {
     let mut entries = Vec::new();
     let all = async {
         while entries.len() < count {
@@ -128,11 +128,11 @@ async fn read(consumer: &mut Box<dyn Consumer>, count: usize) -> Vec<Entry> {
     entries
 }
 
-fn numbers(entries: &[Entry]) -> Vec<u64> {
+pub(crate) fn numbers(entries: &[Entry]) -> Vec<u64> {
     entries.iter().map(|entry| (entry.record.id.0.as_u128() >> 64) as u64).collect()
 }
 
-fn delivered(entries: &[Entry]) -> Vec<(Ticket, Outcome)> {
+pub(crate) fn delivered(entries: &[Entry]) -> Vec<(Ticket, Outcome)> {
     entries.iter().map(|entry| (entry.ticket, Outcome::Delivered)).collect()
 }
 
@@ -494,7 +494,7 @@ async fn until_some<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) ->
 }
 
 /// Waits until the condition holds.
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let wait = async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(10)).await;

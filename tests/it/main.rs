@@ -21,6 +21,7 @@ mod http_statuses;
 mod http_stop;
 mod image;
 mod jetstream;
+mod jetstream_renaming;
 mod journal;
 mod journal_copy;
 mod journal_model;

@@ -1,5 +1,5 @@
-//! What is looked after about once a second: what grew too old, the size limit, replays that have ended, status and
-//! metrics. One replica does the first for all, the first in the table; should two believe that they are it, they do
+//! What is looked after about once a second: what grew too old, the size limit, renamings that were not ended, replays
+//! that have, status and metrics. One replica does the first for all, the first in the table; should two believe that they are it, they do
 //! the same twice.
 
 use std::collections::BTreeMap;
@@ -94,6 +94,7 @@ impl Shared {
             self.trouble(trouble.as_ref());
         }
         if self.table().members.keys().next() == Some(&self.me) {
+            failing.note("renamings", self.end_renamings().await);
             failing.note("replays", self.end_replays().await);
             if let Ok(info) = &measured {
                 failing.note("retention", self.tidy(info).await);

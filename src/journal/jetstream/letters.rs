@@ -10,6 +10,7 @@ use async_nats::jetstream::message::PublishMessage;
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::envelope;
 use super::error::{unavailable, unreadable};
@@ -310,8 +311,12 @@ impl Shared {
     }
 
     async fn remove(&self, id: i64, description: &Description) -> Result<bool, JournalError> {
-        let deleted = self.dead.delete_message(position(id)).await;
-        let deleted = deleted.map_err(|error| unavailable("a dead letter cannot be dropped", error.kind()))?;
+        let deleted = match self.dead.delete_message(position(id)).await {
+            Ok(deleted) => deleted,
+            // Somebody else did.
+            Err(_) if found(self.dead.get_raw_message(position(id)).await)?.is_none() => false,
+            Err(error) => return Err(unavailable("a dead letter cannot be dropped", error.kind())),
+        };
         self.state.remove(&key(description, id)).await?;
         Ok(deleted)
     }
@@ -388,27 +393,62 @@ impl Shared {
         }
     }
 
-    /// Hands the letters of a sink to another.
-    pub(super) async fn rename_letters(&self, old: &SinkName, new: &SinkName) -> Result<(), JournalError> {
+    /// Hands the letters of a sink to another. When it is called again after it failed, with the same renaming, none is
+    /// there twice.
+    pub(super) async fn hand_letters(
+        &self,
+        old: &SinkName,
+        new: &SinkName,
+        renaming: Uuid,
+    ) -> Result<(), JournalError> {
         loop {
             let letters = self.letters_after(Some(old), 0, LISTED).await?;
             if letters.is_empty() {
                 return Ok(());
             }
             for (id, description) in letters {
-                let Some(record) = self.letter_event(id).await? else { continue };
-                let change = self.state.get::<Change>(&key(&description, id)).await?.map(|kept| kept.value);
-                let now = letter(id, description.clone(), change.clone())?;
-                self.bury(new, &record, now.attempts, &now.reason).await?;
-                if now.retrying {
-                    let subject = self.letter_subject(new, &record.id.to_string());
-                    let there = found(self.dead.get_last_raw_message_by_subject(&subject).await)?;
-                    if let Some(message) = there {
-                        self.retry_letters(Letters::Ids(vec![number(message.sequence)])).await?;
-                    }
-                }
-                self.remove(id, &description).await?;
+                self.hand_letter(id, &description, new, renaming).await?;
             }
         }
+    }
+
+    async fn hand_letter(
+        &self,
+        id: i64,
+        description: &Description,
+        new: &SinkName,
+        renaming: Uuid,
+    ) -> Result<(), JournalError> {
+        let failed = |error: &dyn std::fmt::Display| unavailable("a dead letter was not handed over", error);
+        let Some(message) = found(self.dead.get_raw_message(position(id)).await)? else { return Ok(()) };
+        let change = self.state.get::<Change>(&key(description, id)).await?.map(|kept| kept.value).unwrap_or_default();
+        let mut handed = Description { sink: new.clone(), ..description.clone() };
+        if let Some(died_at) = change.died_at {
+            handed = Description { died_at, attempts: change.attempts, reason: change.reason, ..handed };
+        }
+        let text = serde_json::to_string(&handed).map_err(|error| failed(&error))?;
+        let subject = self.letter_subject(new, &description.event.to_string());
+        let message = PublishMessage::build()
+            .payload(message.payload)
+            .header(HEADER, text.as_str())
+            .message_id(format!("{renaming}.{id}"))
+            .expected_last_subject_sequence(0);
+        let sent = match self.js.send_publish(subject.clone(), message).await {
+            Ok(ack) => ack.await,
+            Err(error) => Err(error),
+        };
+        match sent {
+            Ok(ack) if ack.sequence > 0 => {}
+            Ok(_) => return Err(failed(&"it has no position")),
+            // It was handed over before.
+            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {}
+            Err(error) => return Err(failed(&error.kind())),
+        }
+        if change.retrying
+            && let Some(there) = found(self.dead.get_last_raw_message_by_subject(&subject).await)?
+        {
+            self.mark(number(there.sequence), &handed).await?;
+        }
+        self.remove(id, description).await.map(|_| ())
     }
 }

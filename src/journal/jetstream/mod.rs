@@ -15,7 +15,7 @@
 //! so that the next one begins with the oldest event that is owed.
 //!
 //! The files, in reading order: `envelope`, `partition`; `connect`, `streams`, `state`; `append`; `table` and `member` (the
-//! replicas), `marks`, `place` and `places`, `reader`, `consumer`; `letters`, `sinks`, `keeper`; `shared`, `error`.
+//! replicas), `marks`, `place` and `places`, `reader`, `consumer`; `letters`, `sinks`, `renaming`, `keeper`; `shared`, `error`.
 
 mod append;
 mod connect;
@@ -30,6 +30,7 @@ mod partition;
 mod place;
 mod places;
 mod reader;
+mod renaming;
 mod shared;
 mod sinks;
 mod state;
@@ -164,6 +165,7 @@ impl JetstreamJournal {
                 last_seq: 0,
             }),
             gaps: Mutex::default(),
+            renaming: tokio::sync::Mutex::default(),
             room: tokio::sync::Mutex::default(),
             stop: CancellationToken::new(),
         });

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::marks::{Cut, Mark, Trail, thinned};
 use super::partition::Partition;
@@ -34,6 +35,9 @@ pub(super) struct Document {
     /// Whether it was ever delivered anything.
     #[serde(default)]
     pub(super) delivered: bool,
+    /// The renaming by which it came here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) renaming: Option<Uuid>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) replays: BTreeMap<i64, Walk>,
 }
@@ -167,6 +171,7 @@ impl Place {
             parked: self.log.parked().clone(),
             skipped_to: self.written.skipped_to,
             delivered: self.delivered,
+            renaming: self.written.renaming,
             replays: self.replays.iter().map(|(id, running)| (*id, walk(running))).collect(),
         }
     }

@@ -104,6 +104,8 @@ pub(super) struct Shared {
     pub(super) status: Mutex<JournalStatus>,
     /// Positions of the log that cannot be read and were told of.
     pub(super) gaps: Mutex<BTreeSet<u64>>,
+    /// One renaming at a time.
+    pub(super) renaming: tokio::sync::Mutex<()>,
     /// Whoever makes room does it alone.
     pub(super) room: tokio::sync::Mutex<()>,
     pub(super) stop: CancellationToken,

@@ -1,4 +1,4 @@
-//! The sinks that the journal knows: made known, surveyed, forgotten, renamed; and replays for them.
+//! The sinks that the journal knows: made known, surveyed, forgotten; and replays for them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,8 +32,17 @@ pub(super) struct Survey {
     pub(super) places: BTreeMap<Partition, Document>,
 }
 
-fn unknown(sink: &SinkName) -> JournalError {
+pub(super) fn unknown(sink: &SinkName) -> JournalError {
     JournalError::Refused(format!("the journal knows no sink {sink}"))
+}
+
+/// Says what to do about a renaming that has begun and not ended, if this is one of its names.
+pub(super) fn not_renamed(sink: &SinkName, table: &Table) -> Result<(), JournalError> {
+    let Some((old, new)) = table.renaming(sink) else { return Ok(()) };
+    Err(JournalError::Refused(format!(
+        "sink {old} is being renamed to {new}, which is tried again and again; `hooksink sinks rename {old} {new}` tries \
+         at once, and says what is in its way"
+    )))
 }
 
 impl Shared {
@@ -53,15 +62,25 @@ impl Shared {
     }
 
     async fn make_known(&self, specs: &[ConsumerSpec]) -> Result<(), JournalError> {
+        for old in self.fresh_table().await?.renamings.keys().filter(|old| specs.iter().any(|spec| spec.sink == **old)) {
+            self.end_renaming(old).await?;
+        }
         let state = self.log_info().await?.state;
         let newest = match state.last_sequence {
             0 => None,
             last => self.event(last).await?.map(|record| record.id),
         };
         *self.specs() = specs.iter().map(|spec| (spec.sink.clone(), spec.clone())).collect();
+        let configured = self.configured();
         self.change_table(|table| {
-            let mut changed = false;
+            // At once with what is made known, so that nobody takes it for a sink that left.
+            let alive = table.members.entry(self.me.clone()).or_default();
+            let mut changed = alive.sinks != configured;
+            alive.sinks.clone_from(&configured);
             for spec in specs {
+                if table.renamings.contains_key(&spec.sink) {
+                    not_renamed(&spec.sink, table)?;
+                }
                 table.sinks.entry(spec.sink.clone()).or_insert_with(|| {
                     changed = true;
                     let (start, start_id) = match spec.from {
@@ -167,30 +186,36 @@ impl Shared {
     /// Forgets an unconfigured sink.
     pub(super) async fn forget(&self, sink: &SinkName) -> Result<(), JournalError> {
         let table = self.fresh_table().await?;
+        not_renamed(sink, &table)?;
         self.unconfigured(sink, &table)?;
+        // It is known until nothing of it is left, so that it can be called again.
         self.drop_letters(Letters::Sink(sink.clone())).await?;
+        self.remove_places(sink).await?;
         self.change_table(|table| {
+            not_renamed(sink, table)?;
             self.unconfigured(sink, table)?;
             table.sinks.remove(sink);
             table.replays.retain(|_, replay| replay.sink != *sink);
             Ok(true)
         })
-        .await?;
-        self.remove_places(sink).await
+        .await
+        .map(|_| ())
     }
 
-    async fn remove_places(&self, sink: &SinkName) -> Result<(), JournalError> {
+    /// Removes what was written of how far a sink is.
+    pub(super) async fn remove_places(&self, sink: &SinkName) -> Result<(), JournalError> {
         for part in 0..self.partitions() {
             self.state.remove(&place::key(sink, part)).await?;
         }
         Ok(())
     }
 
-    async fn fresh_table(&self) -> Result<Arc<Table>, JournalError> {
+    /// The table as it is now.
+    pub(super) async fn fresh_table(&self) -> Result<Arc<Table>, JournalError> {
         self.change_table(|_| Ok(false)).await
     }
 
-    fn unconfigured(&self, sink: &SinkName, table: &Table) -> Result<(), JournalError> {
+    pub(super) fn unconfigured(&self, sink: &SinkName, table: &Table) -> Result<(), JournalError> {
         if !table.sinks.contains_key(sink) {
             return Err(unknown(sink));
         }
@@ -198,55 +223,6 @@ impl Shared {
             return Err(JournalError::Refused(format!(
                 "sink {sink} is in the configuration; take it out and restart every replica first"
             )));
-        }
-        Ok(())
-    }
-
-    /// Hands the place of an unconfigured sink to another name.
-    pub(super) async fn rename(&self, old: &SinkName, new: &SinkName) -> Result<(), JournalError> {
-        if old == new {
-            return Err(JournalError::Refused("the two names are the same".to_owned()));
-        }
-        for places in self.working() {
-            places.save(self, true).await?;
-        }
-        let table = self.fresh_table().await?;
-        self.unconfigured(old, &table)?;
-        let last = self.log_info().await?.state.last_sequence;
-        let Some(known) = table.sinks.get(old) else { return Err(unknown(old)) };
-        let from = self.survey(old, known, &table, last).await?;
-        if let Some(taken) = table.sinks.get(new) {
-            let to = self.survey(new, taken, &table, last).await?;
-            if !table.configured(new) || to.delivered || self.count_letters(new).await? > 0 {
-                return Err(JournalError::Refused(format!("sink {new} has a place of its own already")));
-            }
-        }
-        for (part, document) in from.places {
-            // Whoever works on it finds out, and goes on from here.
-            let hand = |place: &mut Document| {
-                *place = Document { holder: String::new(), ..document.clone() };
-                Ok(true)
-            };
-            self.state.change(&place::key(new, part), hand).await?;
-        }
-        self.rename_letters(old, new).await?;
-        self.change_table(|table| {
-            self.unconfigured(old, table)?;
-            if let Some(known) = table.sinks.remove(old) {
-                let holders = table.sinks.get(new).map(|taken| taken.holders.clone()).unwrap_or_default();
-                table.sinks.insert(new.clone(), Known { holders, ..known });
-            }
-            table.replays.values_mut().filter(|replay| replay.sink == *old).for_each(|replay| {
-                replay.sink = new.clone();
-            });
-            table.asked += 1;
-            Ok(true)
-        })
-        .await?;
-        self.remove_places(old).await?;
-        // What was handed out here is another place's now.
-        if let Some(places) = self.working_on(new) {
-            places.moved().cancel();
         }
         Ok(())
     }

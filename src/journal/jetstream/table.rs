@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::partition::Partition;
 use crate::event::EventId;
@@ -42,6 +43,18 @@ pub(super) struct Table {
     pub(super) next_replay: i64,
     /// Grows when somebody asks for something that consumers have to look for.
     pub(super) asked: u64,
+    /// Sinks whose places are on their way to another name, by the name they had.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) renamings: BTreeMap<SinkName, Renaming>,
+}
+
+/// A renaming that has begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Renaming {
+    /// By which what was handed over is known.
+    pub(super) id: Uuid,
+    /// The new name.
+    pub(super) to: SinkName,
 }
 
 /// A replica.
@@ -61,6 +74,9 @@ pub(super) struct Known {
     /// The event there, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) start_id: Option<EventId>,
+    /// The name whose place it was given last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) was: Option<SinkName>,
     /// Events it lost at the size limit.
     pub(super) skipped: u64,
     /// The holder of each part of the log.
@@ -161,9 +177,12 @@ impl Table {
         }
     }
 
-    /// What this replica is to hand out to a sink: what it holds and is to go on holding.
+    /// What this replica is to hand out to a sink: what it holds and is to go on holding. Nobody hands anything out to
+    /// either name of a renaming before it has ended.
     pub(super) fn mine(&self, me: &str, sink: &SinkName, partitions: Partition) -> BTreeSet<Partition> {
-        let Some(known) = self.sinks.get(sink) else { return BTreeSet::new() };
+        let Some(known) = self.sinks.get(sink).filter(|_| self.renaming(sink).is_none()) else {
+            return BTreeSet::new();
+        };
         let shares = self.shares(sink, partitions);
         let mine = known
             .holders
@@ -211,6 +230,12 @@ impl Table {
             }
         }
         shares
+    }
+
+    /// The renaming that this is one of the names of: the old one and the new one.
+    pub(super) fn renaming(&self, sink: &SinkName) -> Option<(&SinkName, &SinkName)> {
+        let mut renamings = self.renamings.iter().map(|(old, renaming)| (old, &renaming.to));
+        renamings.find(|(old, new)| *old == sink || *new == sink)
     }
 
     /// Whether a replica that is alive has the sink in its configuration.
@@ -330,6 +355,19 @@ mod tests {
         turn(&mut table, "a", &[]);
         assert!(look(&table, 86_404).is_empty());
         assert_eq!(look(&table, 86_406), ["b"]);
+    }
+
+    #[test]
+    fn neither_name_of_a_renaming_is_handed_out() {
+        let mut table = table();
+        turn(&mut table, "a", &[]);
+        for (old, new) in [("crm", "new"), ("old", "crm")] {
+            let renaming = Renaming { id: Uuid::nil(), to: new.parse().unwrap() };
+            table.renamings = BTreeMap::from([(old.parse().unwrap(), renaming)]);
+            assert_eq!(counts(&table, &["a"]), [0]);
+        }
+        table.renamings.clear();
+        assert_eq!(counts(&table, &["a"]), [12]);
     }
 
     #[test]

@@ -1,0 +1,154 @@
+//! A sink of the distributed journal under another name: whatever fails half-way, the renaming can be called again and
+//! ends, and nothing of the sink is lost or there twice.
+
+use std::time::Duration;
+
+use hooksink::config::{Engine, JournalConfig};
+use hooksink::journal::{Consumer, ConsumerSpec, DeadLetter, Journal, JournalError, Letters, Outcome, StartFrom};
+use hooksink::secret::{Secret, Secrets};
+
+use crate::grounds::{on_server, open};
+use crate::journal::{delivered, numbers, read, record, sink, spec, store, until};
+use crate::support::nats_server::NatsServer;
+
+/// What a server is told so that hooksink may not publish there.
+fn denying(subject: &str) -> String {
+    format!(
+        "max_payload: 8MB\nauthorization {{ users = [ {{ user: hooksink, password: secret, permissions: {{ publish: {{ \
+         deny: [\"{subject}\"] }} }} }} ] }}"
+    )
+}
+
+fn config(server: &NatsServer) -> JournalConfig {
+    let config = on_server(server);
+    let Engine::Jetstream(mut own) = config.engine else { panic!("this is for the distributed journal") };
+    own.username = Some("hooksink".to_owned());
+    own.password = Secrets::new(vec![Secret::new("secret")]);
+    JournalConfig { engine: Engine::Jetstream(own), ..config }
+}
+
+fn now(name: &str) -> ConsumerSpec {
+    ConsumerSpec { from: StartFrom::Now, ..spec(name) }
+}
+
+/// Of ten events, `crm` has two, parked one, and gave up on two, one of which is to be tried again.
+async fn leave_something_of_everything(config: &JournalConfig) -> Vec<DeadLetter> {
+    let journal = open(config).await;
+    journal.configure(vec![spec("crm")]).await.unwrap();
+    let mut consumer = journal.consumer(&sink("crm")).await.unwrap();
+    store(&journal, (0..10).map(record)).await;
+    let entries = read(&mut consumer, 5).await;
+    let mut outcomes = delivered(&entries);
+    outcomes[1].1 = Outcome::Parked;
+    for at in [2, 3] {
+        outcomes[at].1 = Outcome::Dead { reason: "422".to_owned(), attempts: 5 };
+    }
+    consumer.settle(outcomes).await.unwrap();
+    consumer.flush().await.unwrap();
+    let letters = journal.dead_letters(None, 0, 10).await.unwrap();
+    assert_eq!(journal.retry_dead_letters(Letters::Ids(vec![letters[1].id])).await.unwrap(), 1);
+    journal.close().await;
+    letters
+}
+
+async fn refused_naming(names: [&str; 2], result: impl Future<Output = Result<(), JournalError>>) {
+    let refused = result.await;
+    let Err(JournalError::Refused(why)) = &refused else { panic!("{refused:?}") };
+    assert!(why.contains(&format!("sinks rename {} {}", names[0], names[1])), "{why}");
+}
+
+async fn fails_half_way(subject: &str) {
+    let name = "jetstream_renaming::what_fails_half_way_ends_when_it_is_called_again";
+    let Some(server) = NatsServer::start(name, &denying("nothing")) else { return };
+    let config = config(&server);
+    let before = leave_something_of_everything(&config).await;
+    let journal = open(&config).await;
+    journal.configure(vec![now("new"), now("other")]).await.unwrap();
+    let (crm, new, other) = (sink("crm"), sink("new"), sink("other"));
+    server.reconfigure(&denying(subject));
+    let failed = journal.rename_sink(&crm, &new).await;
+    assert!(
+        matches!(&failed, Err(JournalError::Unavailable(why)) if why.contains("when it is called again")),
+        "{subject}: {failed:?}"
+    );
+    let names = ["crm", "new"];
+    refused_naming(names, journal.forget_sink(&crm)).await;
+    refused_naming(names, journal.rename_sink(&crm, &other)).await;
+    refused_naming(names, journal.rename_sink(&crm, &sink("third"))).await;
+    // Neither name is handed anything meanwhile.
+    let mut halted = journal.consumer(&new).await.unwrap();
+    assert!(halted.parked().await.unwrap().is_empty() && !halted.moved().is_cancelled());
+    server.reconfigure(&denying("nothing"));
+    until("it ends when it is called again", async || journal.rename_sink(&crm, &new).await.is_ok()).await;
+    // Also when it has ended.
+    journal.rename_sink(&crm, &new).await.unwrap();
+    halted.moved().cancelled().await;
+    check(&*journal, before).await;
+    // The old name is free.
+    journal.configure(vec![now("new"), now("other"), now("crm")]).await.unwrap();
+    let fresh = journal.sinks().await.unwrap().remove(0);
+    assert_eq!((fresh.sink, fresh.cursor, fresh.parked, fresh.dead_letters), (crm, 10, 0, 0));
+    journal.close().await;
+}
+
+/// That `new` has all that `crm` had, once.
+async fn check(journal: &dyn Journal, before: Vec<DeadLetter>) {
+    let letters = journal.dead_letters(None, 0, 10).await.unwrap();
+    let told = |letters: Vec<DeadLetter>| {
+        letters.into_iter().map(|it| (it.event_id, it.died_at, it.attempts, it.reason, it.bytes)).collect::<Vec<_>>()
+    };
+    assert!(letters.iter().all(|letter| letter.sink == sink("new")));
+    assert_eq!(letters.iter().map(|letter| letter.retrying).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(told(letters), told(before));
+    let states = journal.sinks().await.unwrap();
+    assert_eq!(states.iter().map(|state| state.sink.as_str()).collect::<Vec<_>>(), ["new", "other"]);
+    assert_eq!((states[0].cursor, states[0].parked, states[0].dead_letters), (5, 1, 2));
+    let mut consumer = journal.consumer(&sink("new")).await.unwrap();
+    let mut entries = Vec::new();
+    for parked in consumer.parked().await.unwrap() {
+        entries.extend(consumer.load(parked.ticket).await.unwrap());
+    }
+    assert_eq!(numbers(&entries), [1]);
+    entries.extend(read(&mut consumer, 6).await);
+    assert_eq!(numbers(&entries), [1, 3, 5, 6, 7, 8, 9]);
+    consumer.settle(delivered(&entries)).await.unwrap();
+    consumer.flush().await.unwrap();
+    until("nothing is left", async || journal.sinks().await.unwrap()[0].lag_events == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_half_way_ends_when_it_is_called_again() {
+    let half_ways = [
+        // Some of the places are copied.
+        "hooksink.state.place.new.7",
+        // All of them, and no dead letter.
+        "hooksink.dead.new.*",
+        // A dead letter is there under both names.
+        "$JS.API.STREAM.MSG.DELETE.hooksink_dead",
+        // Some of the old ones are to be removed.
+        "$JS.API.STREAM.PURGE.hooksink_state",
+    ];
+    let all = futures_util::future::join_all(half_ways.map(fails_half_way));
+    tokio::time::timeout(Duration::from_secs(120), all).await.expect("all of them end");
+}
+
+/// A start with the old name in its configuration ends it, and makes the sink known anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_with_the_old_name_ends_it_first() {
+    let name = "jetstream_renaming::a_start_with_the_old_name_ends_it_first";
+    let Some(server) = NatsServer::start(name, &denying("nothing")) else { return };
+    let config = config(&server);
+    let before = leave_something_of_everything(&config).await;
+    let journal = open(&config).await;
+    journal.configure(vec![now("new")]).await.unwrap();
+    server.reconfigure(&denying("hooksink.dead.new.*"));
+    assert!(journal.rename_sink(&sink("crm"), &sink("new")).await.is_err());
+    journal.close().await;
+    server.reconfigure(&denying("nothing"));
+    let journal = open(&config).await;
+    journal.configure(vec![now("crm"), now("new")]).await.unwrap();
+    let states = journal.sinks().await.unwrap();
+    let found: Vec<_> = states.iter().map(|it| (it.sink.as_str(), it.cursor, it.parked, it.dead_letters)).collect();
+    assert_eq!(found, [("crm", 10, 0, 0), ("new", 5, 1, before.len() as u64)]);
+    journal.close().await;
+}
