@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::stream;
+use futures_util::{FutureExt as _, StreamExt as _};
 use hooksink::config::{Engine, JetstreamConfig, JournalConfig};
 use hooksink::event::{Kind, Record};
 use hooksink::journal::{Appended, Consumer, Entry, Journal, JournalError, Outcome};
@@ -528,5 +529,43 @@ async fn an_event_larger_than_what_is_asked_for_at_a_time_comes_all_the_same() {
     server.restart();
     let journal = replica(&config).await;
     assert_eq!(read_all(&[&journal], 3).await[0].len(), 3);
+    journal.close().await;
+}
+
+/// What is refused while the journal is full costs its servers nothing, and is taken again when there is room.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_journal_is_surveyed_now_and_then_and_not_for_each_request() {
+    let name = "jetstream::a_full_journal_is_surveyed_now_and_then_and_not_for_each_request";
+    const REFUSED: u64 = 500;
+    let Some(server) = server(name) else { return };
+    let config = JournalConfig { max_size: 1 << 20, ..on_server(&server) };
+    let journal = replica(&config).await;
+    let client = async_nats::connect(server.url()).await.unwrap();
+    // What is asked of the documents, of which a survey reads twelve for each sink.
+    let mut asked = client.subscribe("$JS.API.STREAM.MSG.GET.hooksink_state").await.unwrap();
+    client.flush().await.unwrap();
+    let large = |n: u64| vec![Record { raw: vec![b'x'; 100_000].into(), ..record(n) }];
+    let mut stored = 0;
+    while journal.append(large(stored)).await.is_ok() {
+        stored += 1;
+    }
+    let mut count = async || {
+        client.flush().await.unwrap();
+        std::iter::from_fn(|| asked.next().now_or_never().flatten()).count()
+    };
+    assert!(count().await >= 12, "it was not surveyed at all");
+    for n in 0..REFUSED {
+        let refused = journal.append(large(1000 + n)).await;
+        assert!(matches!(refused, Err(JournalError::Full(_))), "{refused:?}");
+    }
+    let surveys = count().await / 12;
+    assert!((surveys as u64) < REFUSED / 10, "{surveys} surveys for {REFUSED} requests");
+    deliver_until(&journal, 0..stored).await;
+    let taken = async {
+        while journal.append(large(2000)).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, taken).await.expect("there is room again");
     journal.close().await;
 }

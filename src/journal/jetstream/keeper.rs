@@ -7,13 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::stream::Info;
-use futures_util::StreamExt as _;
 
-use super::place::{self, Document};
-use super::reader::{self, Wanted};
 use super::shared::Shared;
 use super::sinks::before;
-use super::table::{Known, Table};
+use super::table::Table;
 use crate::journal::JournalError;
 use crate::metrics::SinkLabels;
 use crate::names::SinkName;
@@ -25,8 +22,6 @@ const METRICS: Duration = Duration::from_secs(5);
 const SOME_ROOM: u64 = 64 * 1024;
 /// Rounds in a row that failed, after which it is said.
 const TOLD_AFTER: u32 = 30;
-/// Events that a sink loses at a time.
-const STEP: u64 = 512;
 
 /// Looks after the journal until it stops.
 pub(super) async fn keep(shared: Arc<Shared>) {
@@ -84,7 +79,7 @@ impl Shared {
         let measured = self.measure().await;
         let trouble = match &measured {
             // Full until there is room, and in trouble until the servers answer, which they just did.
-            Ok(_) => self.make_room(SOME_ROOM).await.err(),
+            Ok(_) => self.look_for_room(SOME_ROOM).await.err(),
             Err(error) => Some(error.clone()),
         };
         let unfit = super::connect::unfit(&self.client, &self.config);
@@ -140,7 +135,7 @@ impl Shared {
 
     /// The position up to which no sink is owed anything, by the leader of the log that this state is from; none if
     /// the leader changed meanwhile, so that what it said of single parts and of the whole may not fit together.
-    async fn floor(&self, info: &Info) -> Result<Option<u64>, JournalError> {
+    pub(super) async fn floor(&self, info: &Info) -> Result<Option<u64>, JournalError> {
         let leader = |info: &Info| info.cluster.as_ref().and_then(|cluster| cluster.leader.clone());
         let last = info.state.last_sequence;
         let table = self.table();
@@ -186,125 +181,10 @@ impl Shared {
         self.purge_up_to(old).await
     }
 
-    async fn purge_up_to(&self, seq: u64) -> Result<(), JournalError> {
+    /// Removes everything up to this position.
+    pub(super) async fn purge_up_to(&self, seq: u64) -> Result<(), JournalError> {
         let purged = self.log.purge().sequence(seq + 1).await;
         purged.map_err(|error| super::error::unavailable("old events cannot be removed", error.kind()))?;
         self.measure().await.map(|_| ())
-    }
-
-    /// Sees to it that so many bytes fit, or says why they do not.
-    pub(super) async fn make_room(&self, bytes: u64) -> Result<(), JournalError> {
-        let limit = self.config.max_size;
-        let fits = || self.status().bytes + bytes <= limit;
-        if fits() {
-            return Ok(());
-        }
-        let _alone = self.room.lock().await;
-        loop {
-            let info = self.measure().await?;
-            if fits() {
-                return Ok(());
-            }
-            let full = "journal.max_size is reached by events that sinks are still owed, and dead letters";
-            let full = || JournalError::Full(full.to_owned());
-            let state = &info.state;
-            let Some(floor) = self.floor(&info).await? else { return Err(full()) };
-            if state.messages > 0 && floor >= state.first_sequence {
-                let over = (self.status().bytes + bytes).saturating_sub(limit);
-                let each = (state.bytes / state.messages).max(1);
-                let goes = (over / each + 1).max(state.messages / 100);
-                self.purge_up_to(floor.min(state.first_sequence + goes)).await?;
-            } else if state.messages == 0 || !self.skip(&info).await? {
-                return Err(full());
-            }
-        }
-    }
-
-    /// Takes the oldest events from the sinks that allow it, if no other sink is owed them; whether it did.
-    async fn skip(&self, info: &Info) -> Result<bool, JournalError> {
-        let table = self.table();
-        let (first, last) = (info.state.first_sequence, info.state.last_sequence);
-        let mut upto = (first + STEP - 1).min(last);
-        let mut behind = Vec::new();
-        for (sink, known) in &table.sinks {
-            let floor = self.survey(sink, known, &table, last).await?.owed_nothing_up_to;
-            let may = self.specs().get(sink).is_some_and(|spec| spec.skip_when_full);
-            if may {
-                behind.push((sink, known, floor));
-            } else {
-                upto = upto.min(floor);
-            }
-        }
-        if upto < first {
-            return Ok(false);
-        }
-        let mut skipped = false;
-        for (sink, known, _) in behind.into_iter().filter(|(_, _, floor)| *floor < upto) {
-            self.skip_for(sink, known, first, upto).await?;
-            skipped = true;
-        }
-        Ok(skipped)
-    }
-
-    async fn skip_for(&self, sink: &SinkName, known: &Known, first: u64, upto: u64) -> Result<(), JournalError> {
-        let mut owed = BTreeMap::new();
-        for part in 0..self.partitions() {
-            let mut before = Document::default();
-            let skip = |document: &mut Document| {
-                if document.version == 0 {
-                    *document = Document::new(known);
-                }
-                before = document.clone();
-                document.skip_to(upto);
-                Ok(*document != before)
-            };
-            self.state.change(&place::key(sink, part), skip).await?;
-            owed.insert(part, before);
-        }
-        let events = self.owed_between(sink, first, upto, &owed).await?;
-        self.change_table(|table| {
-            if let Some(known) = table.sinks.get_mut(sink) {
-                known.skipped += events;
-            }
-            Ok(true)
-        })
-        .await?;
-        if let Some(places) = self.working_on(sink) {
-            // It finds out by writing, and hands out nothing of these any more.
-            places.all().values_mut().for_each(|place| place.dirty = true);
-            places.save(self, true).await?;
-        }
-        self.metrics.sink_skipped.get_or_create(&SinkLabels { sink: sink.to_string() }).inc_by(events);
-        tracing::warn!(%sink, events, from = first, upto, "the journal is full: the sink's oldest unsent events were skipped");
-        Ok(())
-    }
-
-    /// How many events of this range the sink wants and, by these places, does not have.
-    async fn owed_between(
-        &self,
-        sink: &SinkName,
-        first: u64,
-        upto: u64,
-        places: &BTreeMap<u16, Document>,
-    ) -> Result<u64, JournalError> {
-        let Some(wants) = self.specs().get(sink).map(|spec| spec.wants.clone()) else { return Ok(0) };
-        let wanted = Wanted { parts: places.keys().copied().collect(), after: first - 1, filters: Vec::new() };
-        let failed = |error: &dyn std::fmt::Display| super::error::unavailable("the log cannot be read", error);
-        let consumer = reader::consumer(self, &wanted, first).await?;
-        let count = usize::try_from(upto + 1 - first).unwrap_or(usize::MAX);
-        let mut messages =
-            consumer.fetch().max_messages(count).messages().await.map_err(|error| failed(&error.kind()))?;
-        let mut events = 0;
-        while let Some(message) = messages.next().await {
-            let message = message.map_err(|error| failed(&error))?;
-            let seq = message.info().map_err(|error| failed(&error))?.stream_sequence;
-            let place = self.part_of(&message.subject).and_then(|part| places.get(&part));
-            let owes = place.is_some_and(|place| seq > place.cursor || place.parked.contains(&seq));
-            let record = if seq <= upto && owes { self.understood(seq, &message.payload) } else { None };
-            if record.is_some_and(|record| wants.matches(&record)) {
-                events += 1;
-            }
-        }
-        Ok(events)
     }
 }

@@ -15,7 +15,7 @@
 //! so that the next one begins with the oldest event that is owed.
 //!
 //! The files, in reading order: `envelope`, `partition`; `connect`, `streams`, `state`; `append`; `table` and `member` (the
-//! replicas), `marks`, `place` and `places`, `reader`, `consumer`; `letters`, `sinks`, `renaming`, `keeper`; `shared`, `error`.
+//! replicas), `marks`, `place` and `places`, `reader`, `consumer`; `letters`, `sinks`, `renaming`, `keeper`, `room`; `shared`, `error`.
 
 mod append;
 mod connect;
@@ -31,6 +31,7 @@ mod place;
 mod places;
 mod reader;
 mod renaming;
+mod room;
 mod shared;
 mod sinks;
 mod state;
@@ -55,6 +56,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::error::OpenError;
 
 use self::consumer::JetstreamConsumer;
+use self::room::Room;
 use self::shared::{Names, Shared, View};
 use self::state::State;
 use super::{
@@ -166,7 +168,7 @@ impl JetstreamJournal {
             }),
             gaps: Mutex::default(),
             renaming: tokio::sync::Mutex::default(),
-            room: tokio::sync::Mutex::default(),
+            room: Room::default(),
             stop: CancellationToken::new(),
         });
         shared.measure().await?;
@@ -174,7 +176,8 @@ impl JetstreamJournal {
         tell(own);
         let turns = tokio::spawn(member::take_turns(Arc::clone(&shared)));
         let keeper = tokio::spawn(keeper::keep(Arc::clone(&shared)));
-        Ok(Self { shared, tasks: vec![turns.abort_handle(), keeper.abort_handle()] })
+        let room = tokio::spawn(room::look(Arc::clone(&shared)));
+        Ok(Self { shared, tasks: [turns, keeper, room].map(|task| task.abort_handle()).into() })
     }
 }
 
@@ -243,7 +246,7 @@ impl Journal for JetstreamJournal {
         // A task of its own: who asked may go away, and what is under way goes on.
         let task = tokio::spawn(async move {
             let _place = place;
-            if let Err(full) = shared.make_room(bytes).await {
+            if let Err(full) = shared.room_for(bytes).await {
                 shared.trouble(Some(&full));
                 return Err(full);
             }

@@ -15,6 +15,7 @@ use super::envelope;
 use super::error::unavailable;
 use super::partition::Partition;
 use super::places::Places;
+use super::room::Room;
 use super::state::State;
 use super::table::{Member, Seen, Table};
 use crate::config::{JetstreamConfig, JournalConfig};
@@ -106,8 +107,7 @@ pub(super) struct Shared {
     pub(super) gaps: Mutex<BTreeSet<u64>>,
     /// One renaming at a time.
     pub(super) renaming: tokio::sync::Mutex<()>,
-    /// Whoever makes room does it alone.
-    pub(super) room: tokio::sync::Mutex<()>,
+    pub(super) room: Room,
     pub(super) stop: CancellationToken,
 }
 
