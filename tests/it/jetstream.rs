@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::stream;
+use chrono::DateTime;
 use futures_util::{FutureExt as _, StreamExt as _};
 use hooksink::config::{Engine, JetstreamConfig, JournalConfig};
 use hooksink::event::{Kind, Record};
-use hooksink::journal::{Appended, Consumer, Entry, Journal, JournalError, Outcome};
+use hooksink::journal::{Appended, Consumer, Entry, Journal, JournalError, Outcome, ReplayRequest};
 use hooksink::metrics::Metrics;
 use hooksink::names::SourceType;
 use hooksink::secret::{Secret, Secrets};
@@ -25,6 +26,7 @@ use crate::grounds::{in_one_part, on_server, open, server};
 use crate::journal::{record, sink, spec};
 use crate::programs::{signal, strace_or_skip};
 use crate::support::mock_target::{Answer, MockTarget};
+use crate::support::nats_proxy::NatsProxy;
 use crate::support::nats_server::{NatsServer, OPEN, messages};
 use crate::support::senders::SOURCE;
 use crate::support::server::TestServer;
@@ -568,4 +570,24 @@ async fn a_full_journal_is_surveyed_now_and_then_and_not_for_each_request() {
     };
     tokio::time::timeout(DEADLINE, taken).await.expect("there is room again");
     journal.close().await;
+}
+
+/// The servers took a change, and what they said of it got lost; before it is tried again another replica has changed the
+/// same document.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_whose_acknowledgement_was_lost_is_made_once() {
+    let name = "jetstream::a_change_whose_acknowledgement_was_lost_is_made_once";
+    let Some(server) = server(name) else { return };
+    let config = on_server(&server);
+    let near = replica(&config).await;
+    near.append(vec![record(1)]).await.unwrap();
+    let proxy = NatsProxy::start(server.address(), |message| memchr::memmem::find(message, b"\"replays\":{\"1\"").is_some());
+    let far = replica(&with(config, |own| own.servers = vec![proxy.url()])).await;
+    let request = ReplayRequest { sink: sink("crm"), from: DateTime::UNIX_EPOCH, to: None, kinds: Vec::new() };
+    let begun = far.start_replay(request).await.unwrap();
+    assert!(proxy.has_lost());
+    assert_eq!(begun.id, 1);
+    assert!(near.replay(1).await.unwrap().is_some() && near.replay(2).await.unwrap().is_none());
+    far.close().await;
+    near.close().await;
 }

@@ -1,19 +1,28 @@
 //! Documents by key, in a stream that keeps the newest message of each subject: read from the stream's leader, written
-//! on the condition that nobody else wrote since.
+//! on the condition that nobody else wrote since. A change has an id, by which the servers know it when it comes again
+//! because its acknowledgement got lost, whatever others wrote meanwhile: each is made once.
+
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
+use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 
 use super::error::{unavailable, unreadable};
 use crate::journal::JournalError;
 
 /// Tries of a change that others get in the way of.
 const TRIES: usize = 20;
+/// How long a change is tried of which nobody says whether it was written: far shorter than the servers remember ids.
+const UNANSWERED: Duration = Duration::from_secs(12);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// The documents.
 #[derive(Clone)]
@@ -64,39 +73,62 @@ impl State {
 
     /// Writes a document that had this revision when it was read, 0 if there was none; its new revision.
     pub(super) async fn put<T: Serialize>(&self, key: &str, value: &T, revision: u64) -> Result<u64, NotPut> {
-        let failed = |error: String| NotPut::Failed(unavailable("what replicas share cannot be written", error));
-        let payload = serde_json::to_vec(value).map_err(|error| failed(error.to_string()))?;
-        let message = PublishMessage::build().payload(payload.into()).expected_last_subject_sequence(revision);
+        self.publish(key, written(value)?, revision, PublishMessage::build()).await
+    }
+
+    async fn publish(
+        &self,
+        key: &str,
+        payload: Bytes,
+        revision: u64,
+        message: PublishMessage,
+    ) -> Result<u64, NotPut> {
+        let message = message.payload(payload).expected_last_subject_sequence(revision);
         let refused = |error: async_nats::jetstream::context::PublishError| match error.kind() {
             PublishErrorKind::WrongLastSequence => NotPut::Changed,
-            kind => failed(kind.to_string()),
+            kind => NotPut::Failed(not_written(kind)),
         };
         let ack = self.js.send_publish(self.subject(key), message).await.map_err(refused)?;
         let ack = ack.await.map_err(refused)?;
-        if ack.sequence == 0 { Err(failed("it was not stored".to_owned())) } else { Ok(ack.sequence) }
+        if ack.sequence == 0 { Err(NotPut::Failed(not_written("it was not stored"))) } else { Ok(ack.sequence) }
     }
 
-    /// Changes a document, from nothing if there is none, as often as others get in the way; the new one. `change` says
-    /// whether there is anything to write.
+    /// The same, until somebody says whether it was written. The servers look for the id before anything else: what they
+    /// refuse now did not arrive before either.
+    async fn put_surely<T: Serialize>(&self, key: &str, value: &T, revision: u64) -> Result<u64, NotPut> {
+        let (payload, id) = (written(value)?, Uuid::new_v4().to_string());
+        let began = Instant::now();
+        loop {
+            match self.publish(key, payload.clone(), revision, PublishMessage::build().message_id(&id)).await {
+                Err(NotPut::Failed(_)) if began.elapsed() < UNANSWERED => tokio::time::sleep(PAUSE).await,
+                result => return result,
+            }
+        }
+    }
+
+    /// Changes a document, from nothing if there is none; the new one. `change` says whether there is anything to write.
+    /// It is called again when others got in the way, and what it did is written once.
+    ///
+    /// # Errors
+    /// When it is not known whether it was written, too.
     pub(super) async fn change<T: Serialize + DeserializeOwned + Default>(
         &self,
         key: &str,
         mut change: impl FnMut(&mut T) -> Result<bool, JournalError>,
     ) -> Result<T, JournalError> {
-        let mut last = None;
         for _ in 0..TRIES {
             let (mut value, revision) =
                 self.get::<T>(key).await?.map_or_else(|| (T::default(), 0), |kept| (kept.value, kept.revision));
             if !change(&mut value)? {
                 return Ok(value);
             }
-            match self.put(key, &value, revision).await {
+            match self.put_surely(key, &value, revision).await {
                 Ok(_) => return Ok(value),
                 Err(NotPut::Changed) => {}
-                Err(NotPut::Failed(error)) => last = Some(error),
+                Err(NotPut::Failed(error)) => return Err(error),
             }
         }
-        Err(last.unwrap_or_else(|| JournalError::Unavailable("others keep changing what replicas share".to_owned())))
+        Err(JournalError::Unavailable("others keep changing what replicas share".to_owned()))
     }
 
     /// Removes a document for good.
@@ -116,4 +148,12 @@ impl State {
         keys.sort_unstable();
         Ok(keys)
     }
+}
+
+fn written<T: Serialize>(value: &T) -> Result<Bytes, NotPut> {
+    Ok(serde_json::to_vec(value).map_err(|error| NotPut::Failed(not_written(error)))?.into())
+}
+
+fn not_written(why: impl std::fmt::Display) -> JournalError {
+    unavailable("what replicas share cannot be written", why)
 }

@@ -6,6 +6,7 @@ pub(crate) mod hosts;
 pub(crate) mod mock_kafka;
 pub(crate) mod mock_target;
 pub(crate) mod nats_cluster;
+pub(crate) mod nats_proxy;
 pub(crate) mod nats_server;
 pub(crate) mod postgres;
 pub(crate) mod rabbitmq_server;
