@@ -242,7 +242,15 @@ async fn copy_letters(source: &dyn Journal, target: &dyn Journal, sink: &SinkNam
         let Some(last) = letters.last() else { return Ok(dead) };
         after = last.id;
         for letter in letters.into_iter().filter(|letter| !letter.retrying) {
-            let Some((letter, record)) = source.dead_letter(letter.id).await.map_err(reading)? else { continue };
+            let (letter, record) = match source.dead_letter(letter.id).await {
+                Ok(Some(found)) => found,
+                Ok(None) => continue,
+                Err(JournalError::Refused(why)) => {
+                    tracing::warn!(%sink, why, "a dead letter is not copied");
+                    continue;
+                }
+                Err(error) => return Err(reading(error)),
+            };
             dead.insert(record.id, (letter.reason, letter.attempts));
             target.append(vec![record]).await.map_err(CopyError::Writing)?;
         }

@@ -581,7 +581,8 @@ async fn a_change_whose_acknowledgement_was_lost_is_made_once() {
     let config = on_server(&server);
     let near = replica(&config).await;
     near.append(vec![record(1)]).await.unwrap();
-    let proxy = NatsProxy::start(server.address(), |message| memchr::memmem::find(message, b"\"replays\":{\"1\"").is_some());
+    let proxy =
+        NatsProxy::start(server.address(), |message| memchr::memmem::find(message, b"\"replays\":{\"1\"").is_some());
     let far = replica(&with(config, |own| own.servers = vec![proxy.url()])).await;
     let request = ReplayRequest { sink: sink("crm"), from: DateTime::UNIX_EPOCH, to: None, kinds: Vec::new() };
     let begun = far.start_replay(request).await.unwrap();

@@ -16,12 +16,14 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::envelope::Kept;
 use super::partition::Partition;
 use super::places::{self, Places};
 use super::reader::{Reader, Wanted};
 use super::shared::{Shared, View};
 use super::table::Replay;
 use crate::filter::Filter;
+use crate::journal::front::Front;
 use crate::journal::{Consumer, Entry, JournalError, Outcome, Parked, Ticket};
 use crate::names::SinkName;
 
@@ -29,6 +31,11 @@ use crate::names::SinkName;
 const AT_ONCE: usize = 16;
 /// How often a replay that finds nothing more asks whether that is its end.
 const LOOK_FOR_END: Duration = Duration::from_millis(300);
+
+/// Events of a part that may be parked before one is not passed that a later version wrote.
+const HELD_BACK: usize = 10_000;
+/// How often it is looked then whether some of them are gone.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What `read` may still hand out.
 struct Budget {
@@ -74,6 +81,9 @@ pub(super) struct JetstreamConsumer {
     asked: Option<u64>,
     more: bool,
     turn: bool,
+    /// Whether so much of a later version is held back that nothing further is read.
+    held_up: bool,
+    told_of_later: bool,
     task: AbortHandle,
 }
 
@@ -110,6 +120,8 @@ impl JetstreamConsumer {
             asked: None,
             more: true,
             turn: false,
+            held_up: false,
+            told_of_later: false,
             task,
         })
     }
@@ -150,12 +162,20 @@ impl JetstreamConsumer {
 
     async fn read_letters(&mut self, budget: &mut Budget, entries: &mut Vec<Entry>) -> Result<(), JournalError> {
         while let Some(id) = self.letters_waiting.first().copied() {
-            if let Some(record) = self.shared.letter_event(id).await? {
-                if !budget.admits(record.raw.len()) {
-                    return Ok(());
+            match self.shared.letter_event(id).await? {
+                Some(Kept::Event(record)) => {
+                    if !budget.admits(record.raw.len()) {
+                        return Ok(());
+                    }
+                    entries.push(Entry { ticket: Ticket::Letter(id), record: Arc::new(*record) });
+                    self.letters_handed.insert(id);
                 }
-                entries.push(Entry { ticket: Ticket::Letter(id), record: Arc::new(record) });
-                self.letters_handed.insert(id);
+                // It goes on waiting.
+                Some(Kept::Later(_)) => self.tell_of_later(),
+                Some(Kept::Nothing) => {
+                    self.shared.bury_again(id, None, "the event cannot be read", Some(false)).await?;
+                }
+                None => {}
             }
             self.letters_waiting.remove(0);
         }
@@ -169,18 +189,29 @@ impl JetstreamConsumer {
             // The places may have gone back, and the reader did not.
             return;
         }
-        let mut passed = 0;
+        let (mut passed, mut held_back) = (0, false);
         while let Some(found) = reader.peek() {
             let (seq, part) = (found.seq, found.part);
-            let front = places.get_mut(&part).map(|place| &mut place.log);
             // What a place has passed already, or parked, is not handed out again.
-            let front = front.filter(|front| seq > front.scanned() && !front.parked().contains(&seq));
-            if let (Some(front), Some(record)) = (front, &found.record) {
-                if !budget.admits(record.raw.len()) {
-                    break;
+            let new = |front: &Front| seq > front.scanned() && !front.parked().contains(&seq);
+            let place = places.get_mut(&part).filter(|place| new(&place.log));
+            match (place, &found.record) {
+                (Some(place), Some(record)) => {
+                    if !budget.admits(record.raw.len()) {
+                        break;
+                    }
+                    place.log.hand_out([seq], seq);
+                    entries.push(Entry { ticket: Ticket::Log(seq), record: Arc::clone(record) });
                 }
-                front.hand_out([seq], seq);
-                entries.push(Entry { ticket: Ticket::Log(seq), record: Arc::clone(record) });
+                (Some(place), None) if found.later.is_some() => {
+                    if !hold_back(&mut place.log, seq) {
+                        self.held_up = true;
+                        break;
+                    }
+                    place.dirty = true;
+                    held_back = true;
+                }
+                _ => {}
             }
             if let Some(id) = found.id {
                 self.places.trail().note(seq, id);
@@ -191,6 +222,22 @@ impl JetstreamConsumer {
         // All parts are read as one: what came before this position of any of them has come.
         for place in places.values_mut().filter(|place| place.log.scanned() < passed) {
             place.log.hand_out([], passed);
+        }
+        drop(places);
+        if held_back {
+            self.tell_of_later();
+            self.places.changed();
+        }
+    }
+
+    /// Says once what becomes of events that a later version wrote.
+    fn tell_of_later(&mut self) {
+        if !std::mem::replace(&mut self.told_of_later, true) {
+            tracing::warn!(
+                sink = %self.sink,
+                "events that a later version of hooksink wrote are held back for a replica that can read them; they stay \
+                 owed"
+            );
         }
     }
 
@@ -208,17 +255,29 @@ impl JetstreamConsumer {
                 let mut places = self.places.all();
                 let front = places.get_mut(&part).and_then(|place| place.front(*id));
                 let front = front.filter(|front| seq > front.scanned() && !front.parked().contains(&seq));
-                let record = found.record.as_ref().filter(|record| {
-                    let received = record.received_at.timestamp_millis();
-                    (walker.replay.from..walker.replay.to).contains(&received)
+                let times = walker.replay.from..walker.replay.to;
+                let record =
+                    found.record.as_ref().filter(|record| times.contains(&record.received_at.timestamp_millis()));
+                let later = found.later.as_ref().is_some_and(|later| {
+                    later.received_at().is_none_or(|received| times.contains(&received.timestamp_millis()))
                 });
-                if let (Some(front), Some(record)) = (front, record) {
-                    if !budget.admits(record.raw.len()) {
-                        passed = seq - 1;
-                        break;
+                match (front, record) {
+                    (Some(front), Some(record)) => {
+                        if !budget.admits(record.raw.len()) {
+                            passed = seq - 1;
+                            break;
+                        }
+                        front.hand_out([seq], seq);
+                        entries.push(Entry { ticket: Ticket::Replay { replay: *id, seq }, record: Arc::clone(record) });
                     }
-                    front.hand_out([seq], seq);
-                    entries.push(Entry { ticket: Ticket::Replay { replay: *id, seq }, record: Arc::clone(record) });
+                    (Some(front), None) if later => {
+                        if !hold_back(front, seq) {
+                            self.held_up = true;
+                            passed = seq - 1;
+                            break;
+                        }
+                    }
+                    _ => {}
                 }
                 drop(places);
                 walker.reader.take();
@@ -296,7 +355,9 @@ impl JetstreamConsumer {
         }
         match outcome {
             Outcome::Delivered => self.shared.drop_letter(id).await?,
-            Outcome::Dead { reason, attempts } => self.shared.bury_again(id, attempts, &reason, Some(false)).await?,
+            Outcome::Dead { reason, attempts } => {
+                self.shared.bury_again(id, Some(attempts), &reason, Some(false)).await?;
+            }
             // It is on its own already.
             Outcome::Parked => return Ok(()),
         }
@@ -308,6 +369,17 @@ impl JetstreamConsumer {
         let mut places = self.places.all();
         places.values_mut().any(|place| place.front(replay).is_some_and(|front| front.awaits(seq)))
     }
+}
+
+/// Keeps an event that cannot be read here as one that is owed, and lets others pass it; whether it could: of more than
+/// a place may hold none is passed.
+fn hold_back(front: &mut Front, seq: u64) -> bool {
+    if front.parked().len() >= HELD_BACK {
+        return false;
+    }
+    front.hand_out([seq], seq);
+    front.park(seq);
+    true
 }
 
 /// Reads the log from the first event on that one of the places does not have.
@@ -374,10 +446,10 @@ impl Consumer for JetstreamConsumer {
             tickets
         };
         let shared = &self.shared;
-        let loaded: Vec<Result<Option<Parked>, JournalError>> = stream::iter(tickets.clone())
+        let loaded: Vec<Result<Option<Kept>, JournalError>> = stream::iter(tickets.clone())
             .map(|ticket| async move {
                 let (Ticket::Log(seq) | Ticket::Replay { seq, .. }) = ticket else { return Ok(None) };
-                Ok(shared.event(seq).await?.map(|record| Parked { ticket, lane: record.lane() }))
+                shared.kept(seq).await
             })
             .buffered(AT_ONCE)
             .collect()
@@ -386,8 +458,9 @@ impl Consumer for JetstreamConsumer {
         let mut gone = Vec::new();
         for (ticket, loaded) in tickets.into_iter().zip(loaded) {
             match loaded? {
-                Some(event) => parked.push(event),
-                None => gone.push((ticket, Outcome::Delivered)),
+                Some(Kept::Event(record)) => parked.push(Parked { ticket, lane: record.lane() }),
+                Some(Kept::Later(_)) => self.tell_of_later(),
+                Some(Kept::Nothing) | None => gone.push((ticket, Outcome::Delivered)),
             }
         }
         if !gone.is_empty() {
@@ -399,11 +472,12 @@ impl Consumer for JetstreamConsumer {
     }
 
     async fn load(&mut self, ticket: Ticket) -> Result<Option<Entry>, JournalError> {
-        let record = match ticket {
-            Ticket::Log(seq) | Ticket::Replay { seq, .. } => self.shared.event(seq).await?,
+        let kept = match ticket {
+            Ticket::Log(seq) | Ticket::Replay { seq, .. } => self.shared.kept(seq).await?,
             Ticket::Letter(id) => self.shared.letter_event(id).await?,
         };
-        Ok(record.map(|record| Entry { ticket, record: Arc::new(record) }))
+        let Some(Kept::Event(record)) = kept else { return Ok(None) };
+        Ok(Some(Entry { ticket, record: Arc::new(*record) }))
     }
 
     async fn read(&mut self, max_events: usize, max_bytes: usize) -> Result<Vec<Entry>, JournalError> {
@@ -414,6 +488,7 @@ impl Consumer for JetstreamConsumer {
         }
         // Until it is known what there is: a future dropped here must not make `ready` wait for nothing.
         self.more = true;
+        self.held_up = false;
         let mut budget = Budget { events: max_events.max(1), bytes: max_bytes, first: true };
         self.look().await?;
         self.read_letters(&mut budget, &mut entries).await?;
@@ -435,15 +510,17 @@ impl Consumer for JetstreamConsumer {
             return;
         }
         let asked = self.asked;
+        let held_up = self.held_up;
         let log = async {
             match &mut self.log {
+                _ if held_up => tokio::time::sleep(LOOK_AGAIN).await,
                 Some(reader) => reader.ready().await,
                 None => std::future::pending().await,
             }
         };
         let replays = async {
             let walkers: Vec<_> = self.walkers.values_mut().map(|walker| Box::pin(walker.reader.ready())).collect();
-            if walkers.is_empty() {
+            if walkers.is_empty() || held_up {
                 return std::future::pending().await;
             }
             tokio::select! {

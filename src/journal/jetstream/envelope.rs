@@ -7,6 +7,8 @@
 //!           source, type of source, kind, subject, times and context, as JSON
 //!           the event, exactly as it came
 //! ```
+//! Every version begins with these three: what a later one wrote is known for what it is, and waits for a replica that
+//! can read it.
 
 use std::borrow::Cow;
 
@@ -15,12 +17,14 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::error::unreadable;
 use crate::event::{Context, EventId, Kind, Record, Subject};
+use crate::filter::{Filter, Pattern};
 use crate::journal::JournalError;
 use crate::names::{SourceName, SourceType};
 
 const VERSION: u8 = 1;
+/// Versions that may come: a message that begins with text or with anything else is none.
+const LATER: std::ops::RangeInclusive<u8> = 2..=31;
 const ID: usize = 16;
 /// Version, id and length.
 const HEAD: usize = 1 + ID + 4;
@@ -72,26 +76,76 @@ pub(super) fn write(record: &Record) -> Result<Bytes, JournalError> {
     Ok(payload.freeze())
 }
 
-/// The record that a message keeps.
-pub(super) fn read(payload: &[u8]) -> Result<Record, JournalError> {
-    parse(payload).ok_or_else(|| unreadable("a message of the journal"))
+/// What a message keeps.
+#[derive(Debug)]
+pub(super) enum Kept {
+    /// A record.
+    Event(Box<Record>),
+    /// An event that this version cannot read and a later one can: of a type of source, or with evidence of its arrival,
+    /// that is not known here.
+    Later(Later),
+    /// No event.
+    Nothing,
 }
 
-fn parse(payload: &[u8]) -> Option<Record> {
-    let (head, rest) = payload.split_at_checked(HEAD)?;
-    if head[0] != VERSION {
-        return None;
+/// What is known of an event that a later version wrote.
+#[derive(Debug)]
+pub(super) struct Later {
+    pub(super) id: EventId,
+    /// Where this version can read as much.
+    sketch: Option<Sketch>,
+}
+
+/// What every version says of an event whose envelope has this version.
+#[derive(Debug, Deserialize)]
+struct Sketch {
+    #[serde(rename = "s")]
+    source: SourceName,
+    #[serde(rename = "k")]
+    kind: String,
+    #[serde(rename = "r")]
+    received_at: i64,
+}
+
+impl Later {
+    /// Whether a sink with this filter may want it.
+    pub(super) fn may_fit(&self, filter: &Filter) -> bool {
+        let fits = |patterns: &[Pattern], text: &str| {
+            patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(text))
+        };
+        let Some(sketch) = &self.sketch else { return true };
+        fits(&filter.sources, sketch.source.as_str()) && fits(&filter.kinds, &sketch.kind)
     }
-    let id = Uuid::from_slice(&head[1..=ID]).ok()?;
+
+    /// When it was received, if that can be read.
+    pub(super) fn received_at(&self) -> Option<DateTime<Utc>> {
+        time(self.sketch.as_ref()?.received_at)
+    }
+}
+
+/// The record that a message keeps, or what else it is.
+pub(super) fn read(payload: &[u8]) -> Kept {
+    parse(payload).unwrap_or(Kept::Nothing)
+}
+
+fn parse(payload: &[u8]) -> Option<Kept> {
+    let (head, rest) = payload.split_at_checked(HEAD)?;
+    let id = EventId(Uuid::from_slice(&head[1..=ID]).ok()?);
     let length = u32::from_be_bytes(head[1 + ID..].try_into().ok()?);
     let (known, raw) = rest.split_at_checked(usize::try_from(length).ok()?)?;
-    let known: Known<'_> = serde_json::from_slice(known).ok()?;
+    if head[0] != VERSION {
+        return LATER.contains(&head[0]).then_some(Kept::Later(Later { id, sketch: None }));
+    }
+    let Ok(known) = serde_json::from_slice::<Known<'_>>(known) else {
+        let sketch = serde_json::from_slice(known).ok()?;
+        return Some(Kept::Later(Later { id, sketch: Some(sketch) }));
+    };
     let occurred_at = match known.occurred_at {
         Some(at) => Some(time(at)?),
         None => None,
     };
-    Some(Record {
-        id: EventId(id),
+    Some(Kept::Event(Box::new(Record {
+        id,
         source: known.source,
         source_type: known.source_type,
         // A kind of another version: its bytes are kept, and its type is what can still be said.
@@ -105,7 +159,7 @@ fn parse(payload: &[u8]) -> Option<Record> {
         context: known.context.into_owned(),
         // A copy, so that it does not keep the client library's whole buffer.
         raw: Bytes::copy_from_slice(raw),
-    })
+    })))
 }
 
 fn time(millis: i64) -> Option<DateTime<Utc>> {

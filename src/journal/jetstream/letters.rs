@@ -1,6 +1,8 @@
 //! Dead letters: events that a sink gave up on, in a stream of their own, with their own copy of the record. A letter's
 //! number is its position there; a sink has one letter of an event. What changes about a letter, that it is to be tried
 //! again or that it failed again, stands in a document beside it.
+//!
+//! A letter that cannot be read, or whose description cannot, is listed as such, and keeps nothing from the others.
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::pull;
@@ -12,8 +14,8 @@ use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::envelope;
-use super::error::{unavailable, unreadable};
+use super::envelope::{self, Kept};
+use super::error::unavailable;
 use super::partition::{self, Partition};
 use super::shared::{Shared, found};
 use crate::event::{EventId, Record};
@@ -40,6 +42,9 @@ struct Description {
     died_at: i64,
     attempts: u32,
     reason: String,
+    /// Whether it could not be read: what it says is made up then, of what can be said.
+    #[serde(skip)]
+    unreadable: bool,
 }
 
 /// What changed about a letter.
@@ -71,33 +76,52 @@ fn number(position: u64) -> i64 {
     i64::try_from(position).unwrap_or(i64::MAX)
 }
 
-fn described(headers: Option<&HeaderMap>) -> Result<Description, JournalError> {
+/// The description of a letter, or what can be said of one that cannot be read; none for what no sink can have left here.
+fn described(subject: &str, headers: Option<&HeaderMap>, stored_at: i64) -> Option<Description> {
+    let mut names = subject.rsplit('.');
+    let (event, sink) = (names.next()?, names.next()?.parse::<SinkName>().ok()?);
     let text = headers.and_then(|headers| headers.get(HEADER));
-    let description = text.and_then(|text| serde_json::from_str(text.as_str()).ok());
-    description.ok_or_else(|| unreadable("a dead letter"))
+    let description = text.and_then(|text| serde_json::from_str::<Description>(text.as_str()).ok());
+    Some(description.map_or_else(
+        || Description {
+            sink: sink.clone(),
+            part: 0,
+            event: EventId(Uuid::parse_str(event).unwrap_or_default()),
+            source: "?".to_owned(),
+            kind: "unreadable".to_owned(),
+            received_at: stored_at,
+            bytes: 0,
+            died_at: stored_at,
+            attempts: 0,
+            reason: "what it says cannot be read: it is damaged, or of another version of hooksink".to_owned(),
+            unreadable: true,
+        },
+        // It is where it is, whatever it says.
+        |description| Description { sink: sink.clone(), ..description },
+    ))
 }
 
-fn letter(id: i64, description: Description, change: Option<Change>) -> Result<DeadLetter, JournalError> {
+fn letter(id: i64, description: Description, change: Option<Change>) -> DeadLetter {
     let change = change.unwrap_or_default();
-    let time = |millis| DateTime::from_timestamp_millis(millis).ok_or_else(|| unreadable("a dead letter"));
+    let time = |millis| DateTime::from_timestamp_millis(millis).unwrap_or_default();
     let Description { died_at, attempts, reason, .. } = description;
     let (died_at, attempts, reason) = match change.died_at {
         Some(at) => (at, change.attempts, change.reason),
         None => (died_at, attempts, reason),
     };
-    Ok(DeadLetter {
+    DeadLetter {
         id,
         sink: description.sink,
         event_id: description.event,
         source: description.source,
         kind: description.kind,
-        received_at: time(description.received_at)?,
-        died_at: time(died_at)?,
+        received_at: time(description.received_at),
+        died_at: time(died_at),
         attempts,
         reason,
         bytes: description.bytes,
         retrying: change.retrying,
-    })
+    }
 }
 
 impl Shared {
@@ -124,6 +148,7 @@ impl Shared {
             died_at: Utc::now().timestamp_millis(),
             attempts,
             reason: reason.to_owned(),
+            unreadable: false,
         };
         let failed = |error: &dyn std::fmt::Display| unavailable("a dead letter was not stored", error);
         let subject = self.letter_subject(sink, &record.id.to_string());
@@ -142,7 +167,7 @@ impl Shared {
             Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
                 let there = found(self.dead.get_last_raw_message_by_subject(&subject).await)?;
                 match there {
-                    Some(message) => self.bury_again(number(message.sequence), attempts, reason, None).await,
+                    Some(message) => self.bury_again(number(message.sequence), Some(attempts), reason, None).await,
                     // Dropped this moment: it is tried again.
                     None => Err(failed(&"it changed meanwhile")),
                 }
@@ -151,11 +176,11 @@ impl Shared {
         }
     }
 
-    /// A letter failed again; whether it is still to be tried, if that is known.
+    /// A letter failed again; after how many attempts, and whether it is still to be tried, if that is new.
     pub(super) async fn bury_again(
         &self,
         id: i64,
-        attempts: u32,
+        attempts: Option<u32>,
         reason: &str,
         retrying: Option<bool>,
     ) -> Result<(), JournalError> {
@@ -163,6 +188,8 @@ impl Shared {
         let died_at = Some(Utc::now().timestamp_millis());
         let change = |change: &mut Change| {
             let retrying = retrying.unwrap_or(change.retrying);
+            let before = if change.died_at.is_some() { change.attempts } else { description.attempts };
+            let attempts = attempts.unwrap_or(before);
             *change = Change { retrying, died_at, attempts, reason: reason.to_owned() };
             Ok(true)
         };
@@ -171,19 +198,32 @@ impl Shared {
 
     async fn letter_message(&self, id: i64) -> Result<Option<(Description, bytes::Bytes)>, JournalError> {
         let Some(message) = found(self.dead.get_raw_message(position(id)).await)? else { return Ok(None) };
-        Ok(Some((described(Some(&message.headers))?, message.payload)))
+        let stored_at = message.time.unix_timestamp() * 1000;
+        let description = described(&message.subject, Some(&message.headers), stored_at);
+        Ok(description.map(|description| (description, message.payload)))
+    }
+
+    /// What changed about a letter, if anything did that can be read.
+    async fn change_of(&self, description: &Description, id: i64) -> Result<Option<Change>, JournalError> {
+        self.state.get_readable(&key(description, id)).await
     }
 
     /// The event of a letter.
-    pub(super) async fn letter_event(&self, id: i64) -> Result<Option<Record>, JournalError> {
-        self.letter_message(id).await?.map(|(_, payload)| envelope::read(&payload)).transpose()
+    pub(super) async fn letter_event(&self, id: i64) -> Result<Option<Kept>, JournalError> {
+        Ok(self.letter_message(id).await?.map(|(_, payload)| envelope::read(&payload)))
     }
 
     /// A letter and its event.
     pub(super) async fn show_letter(&self, id: i64) -> Result<Option<(DeadLetter, Record)>, JournalError> {
         let Some((description, payload)) = self.letter_message(id).await? else { return Ok(None) };
-        let change = self.state.get::<Change>(&key(&description, id)).await?.map(|kept| kept.value);
-        Ok(Some((letter(id, description, change)?, envelope::read(&payload)?)))
+        let change = self.change_of(&description, id).await?;
+        match envelope::read(&payload) {
+            Kept::Event(record) => Ok(Some((letter(id, description, change), *record))),
+            Kept::Later(_) | Kept::Nothing => Err(JournalError::Refused(format!(
+                "dead letter {id} cannot be read: it is damaged, or of another version of hooksink; `hooksink \
+                 dead-letters drop {id}` drops it"
+            ))),
+        }
     }
 
     /// Letters after this number, oldest first.
@@ -202,8 +242,8 @@ impl Shared {
         for (id, description) in letters {
             let key = key(&description, id);
             let is_changed = changed.binary_search_by(|other| other.as_str().cmp(&key["letter.".len()..])).is_ok();
-            let change = if is_changed { self.state.get::<Change>(&key).await?.map(|kept| kept.value) } else { None };
-            listed.push(letter(id, description, change)?);
+            let change = if is_changed { self.change_of(&description, id).await? } else { None };
+            listed.push(letter(id, description, change));
         }
         Ok(listed)
     }
@@ -233,8 +273,12 @@ impl Shared {
                 consumer.fetch().max_messages(limit).messages().await.map_err(|error| failed(&error.kind()))?;
             while let Some(message) = messages.next().await {
                 let message = message.map_err(|error| failed(&error))?;
-                let seq = message.info().map_err(|error| failed(&error))?.stream_sequence;
-                letters.push((number(seq), described(message.headers.as_ref())?));
+                let info = message.info().map_err(|error| failed(&error))?;
+                let (id, stored_at) = (number(info.stream_sequence), info.published.unix_timestamp() * 1000);
+                match described(&message.subject, message.headers.as_ref(), stored_at) {
+                    Some(description) => letters.push((id, description)),
+                    None => tracing::error!(position = id, "what is no dead letter is passed over among them"),
+                }
             }
         }
         self.forget_consumer(&consumer).await;
@@ -361,8 +405,8 @@ impl Shared {
             if !parts.contains(&part) {
                 continue;
             }
-            let change = self.state.get::<Change>(&format!("letter.{sink}.{rest}")).await?;
-            if change.is_some_and(|kept| kept.value.retrying) {
+            let change = self.state.get_readable::<Change>(&format!("letter.{sink}.{rest}")).await?;
+            if change.is_some_and(|change| change.retrying) {
                 waiting.push(id);
             }
         }
@@ -383,8 +427,7 @@ impl Shared {
                 if description.died_at >= before.timestamp_millis() {
                     return Ok(dropped);
                 }
-                let change = self.state.get::<Change>(&key(&description, id)).await?.map(|kept| kept.value);
-                let change = change.unwrap_or_default();
+                let change = self.change_of(&description, id).await?.unwrap_or_default();
                 let old = change.died_at.is_none_or(|at| at < before.timestamp_millis());
                 if old && !change.retrying {
                     dropped += u64::from(self.remove(id, &description).await?);
@@ -421,13 +464,17 @@ impl Shared {
     ) -> Result<(), JournalError> {
         let failed = |error: &dyn std::fmt::Display| unavailable("a dead letter was not handed over", error);
         let Some(message) = found(self.dead.get_raw_message(position(id)).await)? else { return Ok(()) };
-        let change = self.state.get::<Change>(&key(description, id)).await?.map(|kept| kept.value).unwrap_or_default();
+        let change = self.change_of(description, id).await?.unwrap_or_default();
         let mut handed = Description { sink: new.clone(), ..description.clone() };
         if let Some(died_at) = change.died_at {
             handed = Description { died_at, attempts: change.attempts, reason: change.reason, ..handed };
         }
-        let text = serde_json::to_string(&handed).map_err(|error| failed(&error))?;
-        let subject = self.letter_subject(new, &description.event.to_string());
+        let text = match message.headers.get(HEADER) {
+            // Another version may read it.
+            Some(text) if description.unreadable => text.as_str().to_owned(),
+            _ => serde_json::to_string(&handed).map_err(|error| failed(&error))?,
+        };
+        let subject = self.letter_subject(new, message.subject.rsplit('.').next().unwrap_or_default());
         let message = PublishMessage::build()
             .payload(message.payload)
             .header(HEADER, text.as_str())

@@ -10,6 +10,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 
+use super::envelope::Kept;
 use super::place::Document;
 use super::shared::Shared;
 use crate::event::EventId;
@@ -94,10 +95,11 @@ pub(super) fn thinned(marks: Vec<Mark>) -> Vec<Mark> {
 impl Shared {
     /// Whether the log has this event at this position; none if it has none there any more.
     async fn fits(&self, mark: Mark, last: u64) -> Result<Option<bool>, JournalError> {
-        Ok(match self.event(mark.seq).await? {
-            Some(record) => Some(record.id == mark.id),
-            None if mark.seq > last => Some(false),
-            None => None,
+        Ok(match self.kept(mark.seq).await? {
+            Some(Kept::Event(record)) => Some(record.id == mark.id),
+            Some(Kept::Later(later)) => Some(later.id == mark.id),
+            _ if mark.seq > last => Some(false),
+            _ => None,
         })
     }
 

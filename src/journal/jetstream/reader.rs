@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
+use super::envelope::{Kept, Later};
 use super::error::unavailable;
 use super::partition::Partition;
 use super::shared::Shared;
@@ -50,8 +51,10 @@ pub(super) struct Found {
     pub(super) part: Partition,
     /// None if it is no event.
     pub(super) id: Option<EventId>,
-    /// None if the sink does not want it, or it is no event.
+    /// None if the sink does not want it, or it is no event that can be read here.
     pub(super) record: Option<Arc<Record>>,
+    /// An event that a later version wrote, if the sink may want it.
+    pub(super) later: Option<Later>,
     _bytes: Option<OwnedSemaphorePermit>,
 }
 
@@ -223,13 +226,23 @@ async fn batch_of(
             continue;
         }
         let part = shared.part_of(&message.subject).ok_or_else(|| missing("a subject is not one of the log"))?;
-        let record = shared.understood(seq, &message.payload);
-        let id = record.as_ref().map(|record| record.id);
-        let record = record.filter(|record| wanted.filters.iter().all(|filter| filter.matches(record)));
+        let (id, record, later) = match shared.understood(seq, &message.payload) {
+            Kept::Event(record) => {
+                let id = record.id;
+                let record = Some(record).filter(|record| wanted.filters.iter().all(|filter| filter.matches(record)));
+                (Some(id), record, None)
+            }
+            Kept::Later(later) => {
+                let id = later.id;
+                (Some(id), None, Some(later).filter(|later| wanted.filters.iter().all(|filter| later.may_fit(filter))))
+            }
+            Kept::Nothing => (None, None, None),
+        };
         let bytes = record.as_ref().map_or(0, |record| record.raw.len().min(QUEUE_BYTES));
         // As many as there are at most, so that the number fits.
         let permit = room.clone().acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX)).await.ok();
-        if sender.send(Found { seq, part, id, record: record.map(Arc::new), _bytes: permit }).await.is_err() {
+        let record = record.map(|record| Arc::new(*record));
+        if sender.send(Found { seq, part, id, record, later, _bytes: permit }).await.is_err() {
             return Ok(Ended::Unwanted);
         }
         *after = seq;

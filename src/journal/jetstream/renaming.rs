@@ -70,6 +70,10 @@ impl Shared {
     /// Ends the renaming of this sink, if there is one that has begun.
     pub(super) async fn end_renaming(&self, old: &SinkName) -> Result<(), JournalError> {
         let _alone = self.renaming.lock().await;
+        self.go_on_with(old).await
+    }
+
+    async fn go_on_with(&self, old: &SinkName) -> Result<(), JournalError> {
         let table = self.fresh_table().await?;
         let (Some(renaming), Some(known)) = (table.renamings.get(old), table.sinks.get(old)) else { return Ok(()) };
         let Renaming { id, to: new } = renaming;
@@ -99,10 +103,11 @@ impl Shared {
         Ok(())
     }
 
-    /// Goes on with every renaming that was begun and not ended.
+    /// Goes on with every renaming that was begun and not ended, unless somebody here does.
     pub(super) async fn end_renamings(&self) -> Result<(), JournalError> {
+        let Ok(_alone) = self.renaming.try_lock() else { return Ok(()) };
         for old in self.table().renamings.keys() {
-            self.end_renaming(old).await?;
+            self.go_on_with(old).await?;
         }
         Ok(())
     }

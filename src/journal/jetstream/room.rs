@@ -10,6 +10,7 @@ use async_nats::jetstream::stream::Info;
 use futures_util::StreamExt as _;
 use tokio::sync::{Notify, watch};
 
+use super::envelope::Kept;
 use super::place::{self, Document};
 use super::reader::{self, Wanted};
 use super::shared::Shared;
@@ -61,14 +62,14 @@ pub(super) async fn look(shared: Arc<Shared>) {
 }
 
 impl Shared {
-    fn fits(&self, bytes: u64) -> bool {
+    fn has_room(&self, bytes: u64) -> bool {
         self.status().bytes + bytes <= self.config.max_size
     }
 
     /// Whether so many bytes may be stored. Where they do not fit, and a look that is not old found no room, it is said at
     /// once that they may not: whatever senders do, the journal is surveyed about once a second.
     pub(super) async fn room_for(&self, bytes: u64) -> Result<(), JournalError> {
-        if self.fits(bytes) {
+        if self.has_room(bytes) {
             return Ok(());
         }
         let lately = self.room.found.borrow().trouble_of_late();
@@ -90,7 +91,7 @@ impl Shared {
                 }
                 let trouble = found.borrow_and_update().trouble.clone();
                 match trouble {
-                    _ if self.fits(bytes) => return Ok(()),
+                    _ if self.has_room(bytes) => return Ok(()),
                     Some(trouble) => return Err(trouble),
                     // The look had begun before, for less, or others were faster.
                     None => {}
@@ -109,9 +110,9 @@ impl Shared {
     /// Sees to it that so many bytes fit, or says why they do not.
     async fn make_room(&self, bytes: u64) -> Result<(), JournalError> {
         let limit = self.config.max_size;
-        while !self.fits(bytes) {
+        while !self.has_room(bytes) {
             let info = self.measure().await?;
-            if self.fits(bytes) {
+            if self.has_room(bytes) {
                 break;
             }
             let full = "journal.max_size is reached by events that sinks are still owed, and dead letters";
@@ -210,10 +211,14 @@ impl Shared {
             let seq = message.info().map_err(|error| failed(&error))?.stream_sequence;
             let place = self.part_of(&message.subject).and_then(|part| places.get(&part));
             let owes = place.is_some_and(|place| seq > place.cursor || place.parked.contains(&seq));
-            let record = if seq <= upto && owes { self.understood(seq, &message.payload) } else { None };
-            if record.is_some_and(|record| wants.matches(&record)) {
-                events += 1;
+            if seq > upto || !owes {
+                continue;
             }
+            events += u64::from(match self.understood(seq, &message.payload) {
+                Kept::Event(record) => wants.matches(&record),
+                Kept::Later(later) => later.may_fit(&wants),
+                Kept::Nothing => false,
+            });
         }
         Ok(events)
     }

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::envelope;
+use super::envelope::{self, Kept};
 use super::error::unavailable;
 use super::partition::Partition;
 use super::places::Places;
@@ -169,29 +169,39 @@ impl Shared {
         self.log.get_info().await.map_err(|error| unavailable("the state of the log cannot be read", error.kind()))
     }
 
-    /// The event at this position, from the log's leader; none where what stands there is no event.
-    pub(super) async fn event(&self, seq: u64) -> Result<Option<Record>, JournalError> {
+    /// What stands at this position, from the log's leader; none where nothing does.
+    pub(super) async fn kept(&self, seq: u64) -> Result<Option<Kept>, JournalError> {
         let read = self.log.get_raw_message(seq).await;
-        Ok(found(read)?.and_then(|message| self.understood(seq, &message.payload)))
+        Ok(found(read)?.map(|message| self.understood(seq, &message.payload)))
     }
 
-    /// The event that a message of the log keeps. What is none is said once and counted, and passed over like what no
-    /// sink wants: whatever else is in the log, sinks and retention go on.
-    pub(super) fn understood(&self, seq: u64, payload: &[u8]) -> Option<Record> {
-        match envelope::read(payload) {
-            Ok(record) => Some(record),
-            Err(error) => {
-                let mut gaps = lock(&self.gaps);
-                if gaps.insert(seq) {
-                    self.metrics.journal_gaps.inc();
-                    tracing::error!(position = seq, bytes = payload.len(), %error, "the journal is passed over here");
-                }
-                if gaps.len() > GAPS_REMEMBERED {
-                    gaps.pop_first();
-                }
-                None
+    /// The event at this position; none where what stands there is none that can be read here.
+    pub(super) async fn event(&self, seq: u64) -> Result<Option<Record>, JournalError> {
+        Ok(match self.kept(seq).await? {
+            Some(Kept::Event(record)) => Some(*record),
+            _ => None,
+        })
+    }
+
+    /// What a message of the log keeps. What is no event is said once and counted, and passed over like what no sink
+    /// wants: whatever else is in the log, sinks and retention go on.
+    pub(super) fn understood(&self, seq: u64, payload: &[u8]) -> Kept {
+        let kept = envelope::read(payload);
+        if matches!(kept, Kept::Nothing) {
+            let mut gaps = lock(&self.gaps);
+            if gaps.insert(seq) {
+                self.metrics.journal_gaps.inc();
+                tracing::error!(
+                    position = seq,
+                    bytes = payload.len(),
+                    "what is no event is passed over in the journal"
+                );
+            }
+            if gaps.len() > GAPS_REMEMBERED {
+                gaps.pop_first();
             }
         }
+        kept
     }
 
     /// The first message of this part, or of all, at or after this position, from the log's leader.
@@ -204,10 +214,13 @@ impl Shared {
         let read = self.log.raw_message_builder().sequence(from).next_by_subject(subject).send().await;
         Ok(found(read)?.map(|message| {
             let received_at = match self.understood(message.sequence, &message.payload) {
-                Some(record) => record.received_at,
-                // When the servers stored it, so that it grows old like everything else.
-                None => DateTime::from_timestamp(message.time.unix_timestamp(), 0).unwrap_or_default(),
+                Kept::Event(record) => Some(record.received_at),
+                Kept::Later(later) => later.received_at(),
+                Kept::Nothing => None,
             };
+            // When the servers stored it, so that it grows old like everything else.
+            let received_at = received_at
+                .unwrap_or_else(|| DateTime::from_timestamp(message.time.unix_timestamp(), 0).unwrap_or_default());
             (message.sequence, Received { received_at })
         }))
     }

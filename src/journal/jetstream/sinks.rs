@@ -62,7 +62,8 @@ impl Shared {
     }
 
     async fn make_known(&self, specs: &[ConsumerSpec]) -> Result<(), JournalError> {
-        for old in self.fresh_table().await?.renamings.keys().filter(|old| specs.iter().any(|spec| spec.sink == **old)) {
+        for old in self.fresh_table().await?.renamings.keys().filter(|old| specs.iter().any(|spec| spec.sink == **old))
+        {
             self.end_renaming(old).await?;
         }
         let state = self.log_info().await?.state;

@@ -61,11 +61,19 @@ impl State {
 
     /// A document.
     pub(super) async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<Kept<T>>, JournalError> {
+        let Some((text, revision)) = self.text(key).await? else { return Ok(None) };
+        let value = serde_json::from_slice(&text).map_err(|_| unreadable(key))?;
+        Ok(Some(Kept { value, revision }))
+    }
+
+    /// A document that is no less right for being passed over when it cannot be read.
+    pub(super) async fn get_readable<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, JournalError> {
+        Ok(self.text(key).await?.and_then(|(text, _)| serde_json::from_slice(&text).ok()))
+    }
+
+    async fn text(&self, key: &str) -> Result<Option<(Bytes, u64)>, JournalError> {
         match self.stream.get_last_raw_message_by_subject(&self.subject(key)).await {
-            Ok(message) => {
-                let value = serde_json::from_slice(&message.payload).map_err(|_| unreadable(key))?;
-                Ok(Some(Kept { value, revision: message.sequence }))
-            }
+            Ok(message) => Ok(Some((message.payload, message.sequence))),
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
             Err(error) => Err(unavailable("what replicas share cannot be read", error.kind())),
         }
@@ -76,13 +84,7 @@ impl State {
         self.publish(key, written(value)?, revision, PublishMessage::build()).await
     }
 
-    async fn publish(
-        &self,
-        key: &str,
-        payload: Bytes,
-        revision: u64,
-        message: PublishMessage,
-    ) -> Result<u64, NotPut> {
+    async fn publish(&self, key: &str, payload: Bytes, revision: u64, message: PublishMessage) -> Result<u64, NotPut> {
         let message = message.payload(payload).expected_last_subject_sequence(revision);
         let refused = |error: async_nats::jetstream::context::PublishError| match error.kind() {
             PublishErrorKind::WrongLastSequence => NotPut::Changed,

@@ -6,8 +6,10 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{envelope, partition};
+use super::envelope::{self, Kept};
+use super::partition;
 use crate::event::{Arrival, Context, EventId, Kind, Place, Proof, Record, Scheme, Subject};
+use crate::filter::{Filter, Pattern};
 use crate::names::SourceType;
 
 fn record(n: u128) -> Record {
@@ -43,7 +45,9 @@ fn record(n: u128) -> Record {
 fn a_record_comes_back_from_its_envelope() {
     for n in 0..4 {
         let record = record(n);
-        let back = envelope::read(&envelope::write(&record).unwrap()).unwrap();
+        let Kept::Event(back) = envelope::read(&envelope::write(&record).unwrap()) else {
+            panic!("it was written here")
+        };
         let context = |record: &Record| serde_json::to_value(&record.context).unwrap();
         assert_eq!((back.id, &back.source, back.source_type), (record.id, &record.source, record.source_type));
         assert!(back.kind == record.kind && back.subject == record.subject);
@@ -53,15 +57,35 @@ fn a_record_comes_back_from_its_envelope() {
 }
 
 #[test]
-fn what_is_no_envelope_is_an_error_and_no_panic() {
+fn what_is_no_envelope_is_no_event_and_no_panic() {
     let whole = envelope::write(&record(1)).unwrap();
     let end = whole.len() - record(1).raw.len();
     for length in 0..end {
-        assert!(envelope::read(&whole[..length]).is_err(), "{length}");
+        assert!(matches!(envelope::read(&whole[..length]), Kept::Nothing), "{length}");
     }
-    let mut later = whole.to_vec();
-    later[0] = 2;
-    assert!(envelope::read(&later).is_err());
+    for first in [0, b' ', b'{', 255] {
+        let other = [&[first], &whole[1..]].concat();
+        assert!(matches!(envelope::read(&other), Kept::Nothing), "{first}");
+    }
+}
+
+#[test]
+fn what_a_later_version_wrote_is_known_as_such_and_routed_as_far_as_it_can_be_read() {
+    let whole = envelope::write(&record(1)).unwrap();
+    let filter =
+        |source: &str, kind: &str| Filter { sources: vec![Pattern::new(source)], kinds: vec![Pattern::new(kind)] };
+    for (known, unknown) in [("\"t\":\"meta\"", "\"t\":\"beta\""), ("hmac_sha256", "hmac_sha999")] {
+        let at = memchr::memmem::find(&whole, known.as_bytes()).expect(known);
+        let mut later = whole.to_vec();
+        later[at..at + known.len()].copy_from_slice(unknown.as_bytes());
+        let Kept::Later(later) = envelope::read(&later) else { panic!("{unknown}") };
+        assert_eq!((later.id, later.received_at().is_some()), (record(1).id, true));
+        assert!(later.may_fit(&Filter::default()) && later.may_fit(&filter("mess*", "meta.*")));
+        assert!(!later.may_fit(&filter("connect", "*")) && !later.may_fit(&filter("*", "webex_connect.*")));
+    }
+    let later = [&[2], &whole[1..]].concat();
+    let Kept::Later(later) = envelope::read(&later) else { panic!("version 2") };
+    assert!(later.id == record(1).id && later.may_fit(&filter("connect", "*")));
 }
 
 #[test]
