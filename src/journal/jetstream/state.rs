@@ -1,28 +1,31 @@
 //! Documents by key, in a stream that keeps the newest message of each subject: read from the stream's leader, written
-//! on the condition that nobody else wrote since. A change has an id, by which the servers know it when it comes again
-//! because its acknowledgement got lost, whatever others wrote meanwhile: each is made once.
+//! on the condition that nobody else wrote since. Beside a document stand the ids of the last changes of it: by them a
+//! change is known that was written, and whose acknowledgement got lost, also when others wrote since. Each is made once.
+//! (The servers' own ids do not serve: they look at the condition first.)
 
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::PublishErrorKind;
-use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
-use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use uuid::Uuid;
 
 use super::error::{unavailable, unreadable};
 use crate::journal::JournalError;
 
 /// Tries of a change that others get in the way of.
 const TRIES: usize = 20;
-/// How long a change is tried of which nobody says whether it was written: far shorter than the servers remember ids.
+/// How long a change is tried of which nobody says whether it was written.
 const UNANSWERED: Duration = Duration::from_secs(12);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Where the ids of the last changes stand, the newest first.
+const CHANGES: &str = "Hooksink-Changes";
+/// How many: what ten replicas make meanwhile, each of which writes about once a second.
+const REMEMBERED: usize = 128;
 
 /// The documents.
 #[derive(Clone)]
@@ -61,19 +64,19 @@ impl State {
 
     /// A document.
     pub(super) async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<Kept<T>>, JournalError> {
-        let Some((text, revision)) = self.text(key).await? else { return Ok(None) };
-        let value = serde_json::from_slice(&text).map_err(|_| unreadable(key))?;
-        Ok(Some(Kept { value, revision }))
+        let Some(message) = self.message(key).await? else { return Ok(None) };
+        let value = serde_json::from_slice(&message.payload).map_err(|_| unreadable(key))?;
+        Ok(Some(Kept { value, revision: message.sequence }))
     }
 
     /// A document that is no less right for being passed over when it cannot be read.
     pub(super) async fn get_readable<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, JournalError> {
-        Ok(self.text(key).await?.and_then(|(text, _)| serde_json::from_slice(&text).ok()))
+        Ok(self.message(key).await?.and_then(|message| serde_json::from_slice(&message.payload).ok()))
     }
 
-    async fn text(&self, key: &str) -> Result<Option<(Bytes, u64)>, JournalError> {
+    async fn message(&self, key: &str) -> Result<Option<StreamMessage>, JournalError> {
         match self.stream.get_last_raw_message_by_subject(&self.subject(key)).await {
-            Ok(message) => Ok(Some((message.payload, message.sequence))),
+            Ok(message) => Ok(Some(message)),
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
             Err(error) => Err(unavailable("what replicas share cannot be read", error.kind())),
         }
@@ -81,52 +84,75 @@ impl State {
 
     /// Writes a document that had this revision when it was read, 0 if there was none; its new revision.
     pub(super) async fn put<T: Serialize>(&self, key: &str, value: &T, revision: u64) -> Result<u64, NotPut> {
-        self.publish(key, written(value)?, revision, PublishMessage::build()).await
+        self.publish(key, value, revision, PublishMessage::build()).await
     }
 
-    async fn publish(&self, key: &str, payload: Bytes, revision: u64, message: PublishMessage) -> Result<u64, NotPut> {
-        let message = message.payload(payload).expected_last_subject_sequence(revision);
+    async fn publish<T: Serialize>(
+        &self,
+        key: &str,
+        value: &T,
+        revision: u64,
+        message: PublishMessage,
+    ) -> Result<u64, NotPut> {
+        let failed = |error: String| NotPut::Failed(unavailable("what replicas share cannot be written", error));
+        let payload = serde_json::to_vec(value).map_err(|error| failed(error.to_string()))?;
+        let message = message.payload(payload.into()).expected_last_subject_sequence(revision);
         let refused = |error: async_nats::jetstream::context::PublishError| match error.kind() {
             PublishErrorKind::WrongLastSequence => NotPut::Changed,
-            kind => NotPut::Failed(not_written(kind)),
+            kind => failed(kind.to_string()),
         };
         let ack = self.js.send_publish(self.subject(key), message).await.map_err(refused)?;
         let ack = ack.await.map_err(refused)?;
-        if ack.sequence == 0 { Err(NotPut::Failed(not_written("it was not stored"))) } else { Ok(ack.sequence) }
-    }
-
-    /// The same, until somebody says whether it was written. The servers look for the id before anything else: what they
-    /// refuse now did not arrive before either.
-    async fn put_surely<T: Serialize>(&self, key: &str, value: &T, revision: u64) -> Result<u64, NotPut> {
-        let (payload, id) = (written(value)?, Uuid::new_v4().to_string());
-        let began = Instant::now();
-        loop {
-            match self.publish(key, payload.clone(), revision, PublishMessage::build().message_id(&id)).await {
-                Err(NotPut::Failed(_)) if began.elapsed() < UNANSWERED => tokio::time::sleep(PAUSE).await,
-                result => return result,
-            }
-        }
+        if ack.sequence == 0 { Err(failed("it was not stored".to_owned())) } else { Ok(ack.sequence) }
     }
 
     /// Changes a document, from nothing if there is none; the new one. `change` says whether there is anything to write.
     /// It is called again when others got in the way, and what it did is written once.
     ///
     /// # Errors
-    /// When it is not known whether it was written, too.
+    /// When nobody says for long whether it was written, too.
     pub(super) async fn change<T: Serialize + DeserializeOwned + Default>(
         &self,
         key: &str,
         mut change: impl FnMut(&mut T) -> Result<bool, JournalError>,
     ) -> Result<T, JournalError> {
-        for _ in 0..TRIES {
-            let (mut value, revision) =
-                self.get::<T>(key).await?.map_or_else(|| (T::default(), 0), |kept| (kept.value, kept.revision));
+        let began = Instant::now();
+        // Ids under which it was written, or not.
+        let mut unanswered: Vec<String> = Vec::new();
+        let mut conflicts = 0;
+        while conflicts < TRIES {
+            let message = match self.message(key).await {
+                Err(_) if !unanswered.is_empty() && began.elapsed() < UNANSWERED => {
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+                read => read?,
+            };
+            let (mut value, revision, changes) = match &message {
+                Some(message) => {
+                    let value = serde_json::from_slice(&message.payload).map_err(|_| unreadable(key))?;
+                    let changes = message.headers.get(CHANGES).map(|text| text.as_str()).unwrap_or_default();
+                    (value, message.sequence, changes)
+                }
+                None => (T::default(), 0, ""),
+            };
+            if changes.split(',').any(|id| unanswered.iter().any(|unanswered| unanswered == id)) {
+                return Ok(value);
+            }
             if !change(&mut value)? {
                 return Ok(value);
             }
-            match self.put_surely(key, &value, revision).await {
+            let id = format!("{:08x}", rand::random::<u32>());
+            let changes: Vec<&str> = [id.as_str()].into_iter().chain(changes.split(',')).take(REMEMBERED).collect();
+            let with_ids = PublishMessage::build().header(CHANGES, changes.join(",").trim_end_matches(','));
+            match self.publish(key, &value, revision, with_ids).await {
                 Ok(_) => return Ok(value),
-                Err(NotPut::Changed) => {}
+                Err(NotPut::Changed) => conflicts += 1,
+                // Of this one and the next at most one is written, since both are on the same condition.
+                Err(NotPut::Failed(_)) if began.elapsed() < UNANSWERED => {
+                    unanswered.push(id);
+                    tokio::time::sleep(PAUSE).await;
+                }
                 Err(NotPut::Failed(error)) => return Err(error),
             }
         }
@@ -150,12 +176,4 @@ impl State {
         keys.sort_unstable();
         Ok(keys)
     }
-}
-
-fn written<T: Serialize>(value: &T) -> Result<Bytes, NotPut> {
-    Ok(serde_json::to_vec(value).map_err(|error| NotPut::Failed(not_written(error)))?.into())
-}
-
-fn not_written(why: impl std::fmt::Display) -> JournalError {
-    unavailable("what replicas share cannot be written", why)
 }
