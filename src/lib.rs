@@ -1,5 +1,5 @@
-//! hooksink receives webhooks from Webex Connect and Meta Messenger, keeps every authentic event on disk before it
-//! answers 200, decodes it into typed models, and hands it to sinks.
+//! hooksink receives webhooks from Webex Connect and Meta Messenger, keeps every authentic event in a durable journal
+//! before it answers 200, decodes it into typed models, and hands it to sinks.
 //!
 //! # The way of an event
 //! ```text
@@ -7,7 +7,7 @@
 //!   ├─ receive       bounded body, exact bytes kept                     413, 503 when too busy
 //!   ├─ authenticate  bytes + headers ──► Verified                       401, nothing stored
 //!   ├─ split         Verified ──► records, one per item in the request  total: what does not fit is `unrecognized`
-//!   ├─ append        one transaction, de-duplicated, fsync              503, the sender tries again
+//!   ├─ append        de-duplicated, durable as the journal has it       503, the sender tries again
 //!   └─ 200
 //!                   ┊ the durable boundary: before it we owe the sender an answer, after it we owe every sink the event
 //!   dispatch, one per sink:  read after the cursor ─► lanes by person ─► sink.deliver ─► advance | wait | dead letter
@@ -19,11 +19,20 @@
 //!    bytes as an event.
 //!    Fails without it: the doc test of `auth`, `auth::tests::only_a_source_that_says_so_is_open`,
 //!    `http_statuses::every_scheme_opens_its_own_door_and_no_other`, `faults::wrong_doors`.
-//! 2. 200 means: on disk, synced. Nothing but the journal stands between a verified request and its answer: no sink, no
-//!    other broker, no DNS. A duplicate is answered 200 only when the stored copy is committed.
+//! 2. 200 means: durable, as the journal's engine has it. The embedded one has committed the events of a request in one
+//!    transaction, on disk, synced. The distributed one has an acknowledgement of the log's stream for each of them: it
+//!    is in the memory of a majority of the servers, and on their disks, synced, if they have `sync_interval: always`,
+//!    which `journal.nats_sync` states and hooksink repeats at start. A dead letter is as durable as that before the sink
+//!    is done with its event. Nothing but the journal, which may be servers, stands between a verified request and its
+//!    answer: no sink, and nothing that a sink needs. A duplicate is answered 200 only when the stored copy is durable
+//!    like that; the embedded journal knows copies as long as it holds the event, the distributed one for
+//!    `duplicate_window`.
 //!    Fails without it: `durability_strace::each_200_follows_a_sync_that_covers_its_event`,
 //!    `::without_a_sync_there_is_no_200`, `faults::kill::nothing_acknowledged_is_lost_doubled_or_overtaken`,
-//!    `journal::copies_are_stored_once_also_when_they_come_at_the_same_moment`.
+//!    `journal::copies_are_stored_once_also_when_they_come_at_the_same_moment`; of the distributed journal
+//!    `cluster::faults::the_leader_of_the_log_is_killed`,
+//!    `jetstream::servers_sync_before_they_acknowledge_only_if_they_are_told_to`,
+//!    `::a_copy_is_known_for_the_duplicate_window_and_new_after_it`.
 //! 3. An authentic request is never refused because a model lags behind the sender. Unknown events, fields and values
 //!    are data.
 //!    Fails without it: `sources::meta::tests::what_has_no_place_in_an_envelope_is_kept_with_the_smallest_part_around_it`,
@@ -34,7 +43,8 @@
 //!    Fails without it: `journal::what_was_stored_is_there_after_reopening_field_by_field`,
 //!    `sources::webex_connect::tests::a_record_that_no_longer_fits_its_kind_is_kept`,
 //!    `sources::tests::a_record_whose_source_left_is_decoded_with_the_defaults_of_its_type`.
-//! 5. One slow or dead sink delays only itself. Events of one person reach a sink in the order they were stored.
+//! 5. One slow or dead sink delays only itself. Events of one person reach a sink in the order they were stored; where one
+//!    comes again, after a crash or because a replica took over from another, it may come after later ones.
 //!    Fails without it: `outage::dead_and_hanging_sinks_delay_no_answer_and_no_other_sink`,
 //!    `faults::targets::targets_in_trouble_lose_nothing_and_hold_nobody_up`,
 //!    `dispatch::random_failures_keep_each_persons_order_and_lose_nothing`,

@@ -22,31 +22,34 @@ use crate::event::{EventId, Lane, Record};
 use crate::filter::{Filter, Pattern};
 use crate::names::SinkName;
 
-/// What became of an appended record. Either way it is on disk, synced.
+/// What became of an appended record. Either way it is as durable as the engine makes it: on disk, synced, in the
+/// embedded one; acknowledged by the stream in the distributed one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Appended {
     /// It is new.
     Stored,
-    /// The journal holds an event of this id already, committed.
+    /// The journal has an event of this id already, as durable as a new one.
     Duplicate,
 }
 
 /// How long a sink's place may wait for a commit of its own.
 pub const CURSOR_DELAY: Duration = Duration::from_millis(100);
 
-/// Why the journal could not do what was asked.
+/// Why the journal could not do what was asked. Of an append it says that not all was stored: nothing, in the embedded
+/// journal; in the distributed one each event is stored by itself, and those that were are duplicates when they come
+/// again.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum JournalError {
-    /// The size limit or the disk reserve is reached; nothing was stored.
+    /// The size limit or the disk reserve is reached.
     #[error("the journal is full: {0}")]
     Full(String),
-    /// More is waiting to be written than `journal.queue` allows; nothing was stored.
+    /// More is waiting to be written than `journal.queue` allows.
     #[error("the journal's queue is full")]
     Busy,
-    /// Reading or writing failed; nothing was stored.
+    /// Reading or writing failed.
     #[error("the journal cannot be used: {0}")]
     Unavailable(String),
-    /// The journal is stopping; nothing was stored.
+    /// The journal is stopping.
     #[error("the journal is closed")]
     Closed,
     /// What was asked for does not exist, or may not be done; says which and what to do.
@@ -273,8 +276,8 @@ pub struct JournalStatus {
 /// The durable log. A handle: the journal lives until `close`.
 #[async_trait]
 pub trait Journal: Send + Sync {
-    /// Stores records in one transaction, de-duplicated by id, and answers when they are synced, one answer a record in
-    /// order. Dropping the future does not abort the append.
+    /// Stores records, de-duplicated by id, and answers when all of them are durable, one answer a record in order. Dropping
+    /// the future does not abort the append.
     async fn append(&self, records: Vec<Record>) -> Result<Vec<Appended>, JournalError>;
 
     /// Tells the journal which sinks are configured; the others it knows still count as owed. Called once, before
@@ -294,7 +297,7 @@ pub trait Journal: Send + Sync {
     async fn forget_sink(&self, sink: &SinkName) -> Result<(), JournalError>;
 
     /// Hands the place of an unconfigured sink to another name that has none yet, or that is configured and has not
-    /// been delivered anything.
+    /// been delivered anything. One that failed half-way goes on when it is called again.
     async fn rename_sink(&self, old: &SinkName, new: &SinkName) -> Result<(), JournalError>;
 
     /// Dead letters, oldest first, after this number.
