@@ -72,6 +72,8 @@ use crate::names::SinkName;
 const IN_FLIGHT: usize = 16 * 1024;
 /// Between two tries to open the journal.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How often it is said meanwhile what is waited for.
+const TELL_AGAIN: Duration = Duration::from_secs(3);
 /// The key of what was settled when the journal was made.
 const MADE: &str = "journal";
 
@@ -91,8 +93,8 @@ pub struct JetstreamJournal {
 }
 
 impl JetstreamJournal {
-    /// Connects, and makes the streams or takes them as they are. Servers that are not there yet are waited for, as
-    /// long as `journal.start_timeout`.
+    /// Connects, and makes the streams or takes them as they are. Servers that are not there yet, or that have not
+    /// agreed yet who of them leads, are waited for as long as `journal.start_timeout`.
     ///
     /// # Errors
     /// When the servers cannot be used, or a stream is there with other settings than a journal needs.
@@ -100,7 +102,7 @@ impl JetstreamJournal {
         // The client library and others may bring a provider each, and then none is the default.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let started = Instant::now();
-        let mut told = false;
+        let mut told: Option<Instant> = None;
         loop {
             let error = match Self::try_open(config, own, Arc::clone(&metrics)).await {
                 Ok(journal) => return Ok(journal),
@@ -113,9 +115,10 @@ impl JetstreamJournal {
             if started.elapsed() > own.start_timeout {
                 return Err(error);
             }
-            if !told {
-                told = true;
-                tracing::warn!(%error, wait = ?own.start_timeout, "the journal cannot be opened yet");
+            if told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
+                told = Some(Instant::now());
+                let waited = started.elapsed();
+                tracing::warn!(%error, ?waited, wait = ?own.start_timeout, "the journal cannot be opened yet");
             }
             tokio::time::sleep(PAUSE).await;
         }

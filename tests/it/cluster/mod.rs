@@ -3,6 +3,7 @@
 
 mod behind_nginx;
 mod faults;
+mod forming;
 mod load;
 mod network;
 
