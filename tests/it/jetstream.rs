@@ -13,7 +13,7 @@ use chrono::DateTime;
 use futures_util::{FutureExt as _, StreamExt as _};
 use hooksink::config::{Engine, JetstreamConfig, JournalConfig};
 use hooksink::event::{Kind, Record};
-use hooksink::journal::{Appended, Consumer, Entry, Journal, JournalError, Outcome, ReplayRequest};
+use hooksink::journal::{Appended, Consumer, Entry, Journal, JournalError, Letters, Outcome, ReplayRequest, Ticket};
 use hooksink::metrics::Metrics;
 use hooksink::names::SourceType;
 use hooksink::secret::{Secret, Secrets};
@@ -591,4 +591,133 @@ async fn a_change_whose_acknowledgement_was_lost_is_made_once() {
     assert!(near.replay(1).await.unwrap().is_some() && near.replay(2).await.unwrap().is_none());
     far.close().await;
     near.close().await;
+}
+
+/// What a replica of a later version stored, while this one still runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_later_version_stored_waits_for_a_replica_that_can_read_it() {
+    let name = "jetstream::what_a_later_version_stored_waits_for_a_replica_that_can_read_it";
+    let Some(server) = server(name) else { return };
+    let config = JournalConfig { retention: Duration::from_millis(1), ..in_one_part(on_server(&server)) };
+    let metrics = Arc::new(Metrics::new());
+    let journal = hooksink::journal::open(&config, Arc::clone(&metrics)).await.unwrap();
+    journal.configure(vec![spec("crm")]).await.unwrap();
+    let mut crm = consumer(&journal).await;
+    journal.append(vec![record(0)]).await.unwrap();
+    let context = server.context(async_nats::ConnectOptions::new()).await;
+    let publish = async |payload: Vec<u8>| {
+        context.publish("hooksink.log.0", payload.into()).await.unwrap().await.unwrap();
+    };
+    let mut readable = messages(&context, "hooksink_log", 1).await.remove(0).payload.to_vec();
+    // It has an id of its own.
+    readable[1] = 1;
+    let mut later = readable.clone();
+    let source_type = memchr::memmem::find(&later, b"\"t\":\"meta\"").expect("the type of its source");
+    later[source_type..source_type + 10].copy_from_slice(b"\"t\":\"beta\"");
+    publish(later).await;
+    for n in [2, 4] {
+        journal.append(vec![record(n)]).await.unwrap();
+    }
+    let mut entries = Vec::new();
+    let others = async {
+        while entries.len() < 3 {
+            crm.ready().await;
+            entries.extend(crm.read(10, usize::MAX).await.unwrap());
+        }
+    };
+    tokio::time::timeout(DEADLINE, others).await.expect("the others come");
+    assert_eq!(entries.iter().map(number).collect::<Vec<_>>(), [0, 2, 4]);
+    crm.settle(entries.iter().map(|entry| (entry.ticket, Outcome::Delivered)).collect()).await.unwrap();
+    let owed = async || {
+        let crm = journal.sinks().await.unwrap().remove(0);
+        (crm.cursor, crm.parked, crm.lag_events)
+    };
+    assert_eq!(owed().await, (4, 1, 1));
+    until("retention stops before it", || journal.status().events == 3).await;
+    // The next consumer of this version neither hands it out nor lets it go.
+    crm = consumer(&journal).await;
+    assert!(crm.parked().await.unwrap().is_empty() && crm.read(10, usize::MAX).await.unwrap().is_empty());
+    crm.flush().await.unwrap();
+    assert_eq!(owed().await, (4, 1, 1));
+    assert!(metrics.encode().contains("hooksink_journal_gaps_total 0"), "{}", metrics.encode());
+    drop(crm);
+    journal.close().await;
+
+    // A log in which this version can read it stands for a replica that can.
+    let rest = messages(&context, "hooksink_log", 3).await;
+    let config_of_log = context.get_stream("hooksink_log").await.unwrap().cached_info().config.clone();
+    context.delete_stream("hooksink_log").await.unwrap();
+    context.create_stream(stream::Config { first_sequence: Some(2), ..config_of_log }).await.unwrap();
+    publish(readable).await;
+    for message in rest {
+        publish(message.payload.to_vec()).await;
+    }
+    let journal = replica(&config).await;
+    let mut crm = consumer(&journal).await;
+    let parked = crm.parked().await.unwrap();
+    assert_eq!(parked.iter().map(|parked| parked.ticket).collect::<Vec<_>>(), [Ticket::Log(2)]);
+    let entry = crm.load(parked[0].ticket).await.unwrap().expect("it is there");
+    assert_eq!(entry.record.raw, record(0).raw);
+    crm.settle(vec![(entry.ticket, Outcome::Delivered)]).await.unwrap();
+    until("all are let go", || journal.status().events == 0).await;
+    journal.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_that_cannot_be_read_keeps_nothing_from_the_others() {
+    let name = "jetstream::a_dead_letter_that_cannot_be_read_keeps_nothing_from_the_others";
+    let Some(server) = server(name) else { return };
+    let config = in_one_part(on_server(&server));
+    let journal = replica(&config).await;
+    for n in 0..2 {
+        journal.append(vec![record(n)]).await.unwrap();
+    }
+    let mut crm = consumer(&journal).await;
+    let mut read = async |count: usize| {
+        let mut entries = Vec::new();
+        let all = async {
+            while entries.len() < count {
+                entries.extend(crm.read(10, usize::MAX).await.unwrap());
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, all).await.expect("they come");
+        let dead = || Outcome::Dead { reason: "422".to_owned(), attempts: 5 };
+        crm.settle(entries.iter().map(|entry| (entry.ticket, dead())).collect()).await.unwrap();
+        entries
+    };
+    read(2).await;
+    let context = server.context(async_nats::ConnectOptions::new()).await;
+    let event = messages(&context, "hooksink_log", 1).await.remove(0).payload;
+    let leave = async |subject: &'static str, description: &str, payload: &[u8]| {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Hooksink-Letter", description);
+        let payload = payload.to_vec().into();
+        context.publish_with_headers(subject, headers, payload).await.unwrap().await.unwrap();
+    };
+    leave("hooksink.dead.crm.x", "no description", b"no event").await;
+    leave("hooksink.dead.crm.y", "{\"of\": \"a later version\"}", &event).await;
+    leave("hooksink.dead.NOBODY.z", "{}", b"").await;
+    let letters = journal.dead_letters(None, 0, 10).await.unwrap();
+    let kinds: Vec<&str> = letters.iter().map(|letter| letter.kind.as_str()).collect();
+    assert_eq!(kinds, ["meta.message_echo", "webex_connect.message", "unreadable", "unreadable"]);
+    assert!(letters.iter().all(|letter| letter.sink == sink("crm")));
+    assert!(matches!(journal.dead_letter(letters[2].id).await, Err(JournalError::Refused(_))));
+    assert_eq!(journal.dead_letter(letters[3].id).await.unwrap().unwrap().1.raw, record(0).raw);
+    // Three have an event that can be tried again.
+    assert_eq!(journal.retry_dead_letters(Letters::Sink(sink("crm"))).await.unwrap(), 4);
+    assert_eq!(read(3).await.iter().map(number).collect::<Vec<_>>(), [0, 1, 0]);
+    let letters = journal.dead_letters(Some(&sink("crm")), 0, 10).await.unwrap();
+    assert!(letters.iter().all(|letter| !letter.retrying));
+    assert_eq!(letters[2].reason, "the event cannot be read");
+    assert_eq!(journal.drop_dead_letters(Letters::Ids(vec![letters[2].id])).await.unwrap(), 1);
+    journal.close().await;
+    let journal = open(&JournalConfig { dead_letter_retention: Duration::from_millis(1), ..config }).await;
+    let gone = async {
+        while !journal.dead_letters(None, 0, 10).await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, gone).await.expect("the others grow too old");
+    journal.close().await;
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use hooksink::config::{Engine, JournalConfig};
-use hooksink::journal::{Consumer, ConsumerSpec, DeadLetter, Journal, JournalError, Letters, Outcome, StartFrom};
+use hooksink::journal::{ConsumerSpec, DeadLetter, Journal, JournalError, Letters, Outcome, StartFrom};
 use hooksink::secret::{Secret, Secrets};
 
 use crate::grounds::{on_server, open};
