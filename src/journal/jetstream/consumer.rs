@@ -271,7 +271,8 @@ impl JetstreamConsumer {
                         entries.push(Entry { ticket: Ticket::Replay { replay: *id, seq }, record: Arc::clone(record) });
                     }
                     (Some(front), None) if later => {
-                        if !hold_back(front, seq) {
+                        let held_back = hold_back(front, seq);
+                        if !held_back {
                             self.held_up = true;
                             passed = seq - 1;
                             break;
