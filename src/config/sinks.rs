@@ -76,7 +76,7 @@ impl Default for DeliveryConfig {
             max_attempts: 10,
             retry_initial: Duration::from_millis(500),
             retry_max: Duration::from_secs(60),
-            window: 1_000,
+            window: 2_000,
             max_parked: 100_000,
         }
     }

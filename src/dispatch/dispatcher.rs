@@ -119,6 +119,10 @@ impl Run<'_> {
         // Whether the journal may have something that was not read.
         let mut more = true;
         while !stop.is_cancelled() && !moved.is_cancelled() {
+            // The sink is to have something to do while more is read, but not less than would fill a call.
+            if self.lanes.at_hand() >= self.limits.max_events {
+                self.call().await?;
+            }
             if more && let Some((events, bytes)) = self.lanes.room() {
                 let entries = self.consumer.read(events, bytes).await?;
                 more = !entries.is_empty();

@@ -9,6 +9,7 @@
 //!   the lane is parked in the journal, so that the cursor and the window go on for everyone else.
 //! - While the sink is down, lanes are tried in turn, one event at a time.
 
+use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -139,6 +140,8 @@ struct Queue {
 #[derive(Debug)]
 struct Flight {
     items: Vec<(Lane, Item)>,
+    /// How many of them are not parked.
+    held: usize,
     mark: Mark,
     /// Events the sink had accepted when it began.
     accepted: u64,
@@ -213,6 +216,11 @@ impl Lanes {
     /// Events held that are not parked, in calls or not.
     pub(super) fn held(&self) -> usize {
         self.held
+    }
+
+    /// Events held that are not in a call.
+    pub(super) fn at_hand(&self) -> usize {
+        self.held - self.flights.values().map(|flight| flight.held).sum::<usize>()
     }
 
     /// Whether so much is parked that nothing further is read.
@@ -343,21 +351,26 @@ impl Lanes {
     fn take(&mut self, taken: Vec<(usize, usize)>) -> Call {
         let mut items = Vec::new();
         let mut records = Vec::new();
-        // From the back, so that positions stay true.
-        for (position, count) in taken.into_iter().rev() {
-            let Some(lane) = self.ready.remove(position) else { continue };
+        let mut passed_over = Vec::new();
+        let end = taken.last().map_or(0, |(position, _)| position + 1).min(self.ready.len());
+        let mut taken = taken.into_iter().peekable();
+        for (position, lane) in self.ready.drain(..end).enumerate() {
+            let Some((_, count)) = taken.next_if(|(next, _)| *next == position) else {
+                passed_over.push(lane);
+                continue;
+            };
             let Some(queue) = self.queues.get_mut(&lane) else { continue };
             queue.place = Place::Busy;
-            for item in queue.items.drain(..count).rev() {
+            for item in queue.items.drain(..count) {
                 // A plan holds loaded events only.
                 records.extend(item.record.clone());
                 items.push((lane.clone(), item));
             }
         }
-        items.reverse();
-        records.reverse();
+        passed_over.into_iter().rev().for_each(|lane| self.ready.push_front(lane));
         let id = CallId(self.number());
-        self.flights.insert(id, Flight { items, mark: self.health.mark(), accepted: self.accepted });
+        let held = items.iter().filter(|(_, item)| !item.parked).count();
+        self.flights.insert(id, Flight { items, held, mark: self.health.mark(), accepted: self.accepted });
         Call { id, records }
     }
 
@@ -380,7 +393,7 @@ impl Lanes {
     /// A call ended.
     pub(super) fn done(&mut self, id: CallId, result: Result<(), Failure>, now: Instant, jitter: f64) -> Step {
         let mut step = Step::default();
-        let Some(Flight { items, mark, accepted: accepted_before }) = self.flights.remove(&id) else {
+        let Some(Flight { items, mark, accepted: accepted_before, .. }) = self.flights.remove(&id) else {
             return step;
         };
         let count = items.len();
@@ -587,19 +600,22 @@ impl Lanes {
     /// Puts a lane that was busy where it belongs: away, to the end of the ready ones, or to the waiting ones.
     fn place(&mut self, lane: Lane, at: Option<Instant>) {
         let number = self.number();
-        let Some(queue) = self.queues.get_mut(&lane) else { return };
-        if queue.items.is_empty() {
-            self.queues.remove(&lane);
-            self.troubled.remove(&lane);
+        let Slot::Occupied(mut queue) = self.queues.entry(lane) else { return };
+        if queue.get().items.is_empty() {
+            if !self.troubled.is_empty() {
+                self.troubled.remove(queue.key());
+            }
+            queue.remove();
             return;
         }
+        let lane = queue.key().clone();
         match at {
             Some(at) => {
-                queue.place = Place::Waiting(at, number);
+                queue.get_mut().place = Place::Waiting(at, number);
                 self.waiting.insert((at, number), lane);
             }
             None => {
-                queue.place = Place::Ready;
+                queue.get_mut().place = Place::Ready;
                 self.ready.push_back(lane);
             }
         }

@@ -1,14 +1,14 @@
 //! How far a stream of events, the log or a replay of it, is done with towards one sink.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, VecDeque};
 
 /// The contiguous front of what is done, over a window of what was handed out.
 #[derive(Debug, Clone, Default)]
 pub(in crate::journal) struct Front {
     /// The last position looked at.
     scanned: u64,
-    /// What was handed out after the cursor, and whether it is done with.
-    handed: BTreeMap<u64, bool>,
+    /// What was handed out after the cursor, in order, and whether it is done with.
+    handed: VecDeque<(u64, bool)>,
     /// What the cursor may pass though it is still owed: it has a row of its own.
     parked: BTreeSet<u64>,
 }
@@ -16,12 +16,12 @@ pub(in crate::journal) struct Front {
 impl Front {
     /// The front of a stream that is done up to this position, but for what is parked.
     pub(in crate::journal) fn new(cursor: u64, parked: BTreeSet<u64>) -> Self {
-        Self { scanned: cursor, handed: BTreeMap::new(), parked }
+        Self { scanned: cursor, handed: VecDeque::new(), parked }
     }
 
     /// The position up to which nothing has to be handed out any more.
     pub(in crate::journal) fn cursor(&self) -> u64 {
-        self.handed.first_key_value().map_or(self.scanned, |(seq, _)| seq - 1)
+        self.handed.front().map_or(self.scanned, |(seq, _)| seq - 1)
     }
 
     /// The position up to which nothing is owed.
@@ -46,13 +46,22 @@ impl Front {
 
     /// Notes what was handed out of the positions up to `scanned`.
     pub(in crate::journal) fn hand_out(&mut self, events: impl IntoIterator<Item = u64>, scanned: u64) {
-        self.handed.extend(events.into_iter().map(|seq| (seq, false)));
+        for seq in events {
+            let place = match self.handed.back() {
+                Some((last, _)) if *last >= seq => self.handed.partition_point(|(handed, _)| *handed < seq),
+                _ => self.handed.len(),
+            };
+            match self.handed.get_mut(place) {
+                Some((handed, done)) if *handed == seq => *done = false,
+                _ => self.handed.insert(place, (seq, false)),
+            }
+        }
         self.scanned = scanned;
     }
 
     /// Whether an outcome of this event is awaited: false for one that was settled before.
     pub(in crate::journal) fn awaits(&self, seq: u64) -> bool {
-        self.handed.get(&seq) == Some(&false) || self.parked.contains(&seq)
+        self.place_of(seq).is_some_and(|place| !self.handed[place].1) || self.parked.contains(&seq)
     }
 
     /// Whether this event has no final outcome yet.
@@ -73,21 +82,24 @@ impl Front {
     }
 
     fn pass(&mut self, seq: u64) -> bool {
-        let Some(done) = self.handed.get_mut(&seq) else { return false };
-        *done = true;
+        let Some(place) = self.place_of(seq) else { return false };
+        self.handed[place].1 = true;
         let mut moved = false;
-        while let Some(first) = self.handed.first_entry()
-            && *first.get()
-        {
-            first.remove();
+        while let Some((_, true)) = self.handed.front() {
+            self.handed.pop_front();
             moved = true;
         }
         moved
     }
 
+    /// Where this event stands among those that were handed out.
+    fn place_of(&self, seq: u64) -> Option<usize> {
+        self.handed.binary_search_by_key(&seq, |(seq, _)| *seq).ok()
+    }
+
     /// Nothing up to this position is owed any more: it was skipped.
     pub(in crate::journal) fn skip_to(&mut self, seq: u64) {
-        self.handed = self.handed.split_off(&(seq + 1));
+        self.handed.drain(..self.handed.partition_point(|(handed, _)| *handed <= seq));
         self.parked = self.parked.split_off(&(seq + 1));
         self.scanned = self.scanned.max(seq);
     }

@@ -51,7 +51,7 @@ pub fn rfc3339(time: DateTime<Utc>) -> String {
     write(14, 2, time.minute());
     write(17, 2, time.second());
     write(20, 3, nanosecond / 1_000_000);
-    text.iter().map(|byte| char::from(*byte)).collect()
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// The same for a serialiser.

@@ -21,13 +21,17 @@ impl<C> Shared<C> {
         if let Some(connection) = self.alive() {
             return Ok(connection);
         }
-        let _turn = self.connecting.lock().await;
-        if let Some(connection) = self.alive() {
-            return Ok(connection);
-        }
-        let connection = Arc::new(connect().await?);
-        *self.slot() = Some(connection.clone());
-        Ok(connection)
+        // Apart from the calls, each of which would have room for it otherwise.
+        Box::pin(async {
+            let _turn = self.connecting.lock().await;
+            if let Some(connection) = self.alive() {
+                return Ok(connection);
+            }
+            let connection = Arc::new(connect().await?);
+            *self.slot() = Some(connection.clone());
+            Ok(connection)
+        })
+        .await
     }
 
     /// Has the next call connect anew. Calls that run on the old connection may end there.

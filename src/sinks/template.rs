@@ -25,6 +25,9 @@ const NAMES: &str = "{source}, {sourcetype} or {kind}";
 /// As long as the name of a source can be.
 const LONGEST_SOURCE: &str = "s-23456789_123456789_123456789_12";
 
+/// Bytes that most texts have at most.
+const FILLED: usize = 64;
+
 impl Template {
     /// The template of this text.
     ///
@@ -83,13 +86,16 @@ impl Template {
     }
 
     fn fill(&self, source: &str, source_type: SourceType, kind: Kind) -> String {
-        let text = |part: &'_ Part| match part {
-            Part::Text(text) => text.clone(),
-            Part::Source => source.to_owned(),
-            Part::SourceType => source_type.as_str().to_owned(),
-            Part::Kind => kind.as_str().to_owned(),
-        };
-        self.parts.iter().map(text).collect()
+        let mut filled = String::with_capacity(FILLED);
+        for part in &self.parts {
+            filled.push_str(match part {
+                Part::Text(text) => text,
+                Part::Source => source,
+                Part::SourceType => source_type.as_str(),
+                Part::Kind => kind.as_str(),
+            });
+        }
+        filled
     }
 }
 

@@ -23,39 +23,38 @@ pub async fn send_in_turns<'a, F>(
 where
     F: Future<Output = Result<(), SinkError>>,
 {
-    let mut lanes: HashMap<Lane, VecDeque<usize>> = HashMap::new();
-    let mut idle = VecDeque::new();
+    // Of each event, the next of its lane; and the first of each lane, whose turn it is.
+    let mut next: Vec<Option<usize>> = vec![None; events.len()];
+    let mut due = VecDeque::with_capacity(events.len());
+    let mut last: HashMap<Lane, usize> = HashMap::with_capacity(events.len());
     for (position, event) in events.iter().enumerate() {
-        let lane = event.record.lane();
-        let queue = lanes.entry(lane.clone()).or_default();
-        if queue.is_empty() {
-            idle.push_back(lane);
+        match last.insert(event.record.lane(), position) {
+            Some(before) => next[before] = Some(position),
+            None => due.push_back(position),
         }
-        queue.push_back(position);
     }
+    drop(last);
     let mut failures: Vec<(usize, SinkError)> = Vec::new();
     let mut sending = FuturesUnordered::new();
     let mut stopped = false;
     loop {
         while !stopped && sending.len() < at_once.max(1) {
-            let Some(lane) = idle.pop_front() else { break };
-            let Some(position) = lanes.get_mut(&lane).and_then(VecDeque::pop_front) else { continue };
+            let Some(position) = due.pop_front() else { break };
             let sent = send(&events[position]);
-            sending.push(async move { (lane, position, sent.await) });
+            sending.push(async move { (position, sent.await) });
         }
-        let Some((lane, position, result)) = sending.next().await else { break };
+        let Some((position, result)) = sending.next().await else { break };
         match result {
-            Ok(()) => idle.push_back(lane),
+            Ok(()) => due.extend(next[position]),
             // A target in trouble is not sent the rest; an event that it refuses for itself holds up only its lane.
             Err(cause) => {
                 stopped |= matches!(cause, SinkError::Transient { .. });
-                lanes.remove(&lane);
                 failures.push((position, cause));
             }
         }
     }
     // Behind the first failure, what got through is sent again.
-    let unsent = lanes.values().filter_map(VecDeque::front).min().copied();
+    let unsent = due.into_iter().min();
     let Some((position, cause)) = failures.into_iter().min_by_key(|(position, _)| *position) else { return Ok(()) };
     if unsent.is_some_and(|unsent| unsent < position) {
         let delivered = unsent.unwrap_or_default();

@@ -26,7 +26,7 @@ use crate::summary::Summary;
 use crate::table::{Table, median, spread};
 use crate::{Arguments, Failure};
 
-/// As much as a sink has under way with its default settings, whose window is 1,000 events: events a call, calls at once.
+/// As much as a sink has under way with its default settings, events a call, calls at once.
 const BATCH: usize = 500;
 const AT_ONCE: usize = 2;
 

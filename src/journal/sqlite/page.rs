@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::row::{self, COLUMNS};
+use super::row::{self, COLUMNS, Records};
 use super::segments;
 use crate::event::{Kind, Record};
 use crate::filter::Filter;
@@ -68,6 +68,7 @@ pub(super) fn read(conn: &Connection, request: &Request, budget: &mut Budget) ->
     let transaction = conn.unchecked_transaction()?;
     let mut page = Page { scanned: request.after, ..Page::default() };
     let mut looked_at = 0;
+    let mut records = Records::default();
     for n in segments::after(&transaction, request.after)? {
         let mut statement = transaction.prepare_cached(&next_events(n))?;
         let mut rows = statement.query(params![request.after, request.upto])?;
@@ -80,7 +81,7 @@ pub(super) fn read(conn: &Connection, request: &Request, budget: &mut Budget) ->
             }
             looked_at += 1;
             if wanted {
-                page.events.push((seq, row::shared(row, 1)?));
+                page.events.push((seq, Arc::new(records.read(row, 1)?)));
             }
             page.scanned = seq;
         }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::shared::Shared;
 use super::tail::{self, Slot};
 use crate::event::{Context, EventId, Kind, Record, Subject};
-use crate::names::SourceType;
+use crate::names::{InvalidName, SourceName, SourceType};
 
 /// The columns of a record, in the order of [`record`].
 pub(super) const COLUMNS: &str = "id, source, source_type, kind, subject, occurred_at, received_at, context, raw";
@@ -65,25 +65,59 @@ impl Prepared {
     }
 }
 
+/// Makes records of rows. What rows that follow each other have in common is read once: most of all how the request
+/// arrived that they came with.
+#[derive(Default)]
+pub(super) struct Records {
+    source: Option<SourceName>,
+    text: String,
+    context: Option<Context>,
+}
+
+impl Records {
+    /// The record whose columns begin at `at`.
+    pub(super) fn read(&mut self, row: &Row<'_>, at: usize) -> rusqlite::Result<Record> {
+        let text = |column: usize| row.get_ref(at + column)?.as_str().map_err(rusqlite::Error::from);
+        let source_type: SourceType = text(2)?.parse().map_err(|error: String| invalid(at + 2, error))?;
+        Ok(Record {
+            id: id(row, at)?,
+            source: self.source(text(1)?).map_err(|error| invalid(at + 1, error))?,
+            source_type,
+            // A kind of another version: its bytes are kept, and its type is what can still be said.
+            kind: text(3)?.parse().unwrap_or(match source_type {
+                SourceType::WebexConnect => Kind::ConnectUnrecognized,
+                SourceType::Meta => Kind::MetaUnrecognized,
+            }),
+            subject: subject(row, at + 4)?,
+            occurred_at: row.get::<_, Option<i64>>(at + 5)?.map(|millis| time(millis, at + 5)).transpose()?,
+            received_at: time(row.get(at + 6)?, at + 6)?,
+            context: self.context(text(7)?).map_err(|error| invalid(at + 7, error))?,
+            raw: Bytes::copy_from_slice(row.get_ref(at + 8)?.as_blob()?),
+        })
+    }
+
+    fn source(&mut self, text: &str) -> Result<SourceName, InvalidName> {
+        match &self.source {
+            Some(source) if source.as_str() == text => Ok(source.clone()),
+            _ => Ok(self.source.insert(text.parse()?).clone()),
+        }
+    }
+
+    fn context(&mut self, text: &str) -> serde_json::Result<Context> {
+        match &self.context {
+            Some(context) if self.text == text => Ok(context.clone()),
+            _ => {
+                let context: Context = serde_json::from_str(text)?;
+                text.clone_into(&mut self.text);
+                Ok(self.context.insert(context).clone())
+            }
+        }
+    }
+}
+
 /// The record whose columns begin at `at`.
 pub(super) fn record(row: &Row<'_>, at: usize) -> rusqlite::Result<Record> {
-    let text = |column: usize| row.get_ref(at + column)?.as_str().map_err(rusqlite::Error::from);
-    let source_type: SourceType = text(2)?.parse().map_err(|error: String| invalid(at + 2, error))?;
-    Ok(Record {
-        id: id(row, at)?,
-        source: text(1)?.parse().map_err(|error| invalid(at + 1, error))?,
-        source_type,
-        // A kind of another version: its bytes are kept, and its type is what can still be said.
-        kind: text(3)?.parse().unwrap_or(match source_type {
-            SourceType::WebexConnect => Kind::ConnectUnrecognized,
-            SourceType::Meta => Kind::MetaUnrecognized,
-        }),
-        subject: subject(row, at + 4)?,
-        occurred_at: row.get::<_, Option<i64>>(at + 5)?.map(|millis| time(millis, at + 5)).transpose()?,
-        received_at: time(row.get(at + 6)?, at + 6)?,
-        context: serde_json::from_str::<Context>(text(7)?).map_err(|error| invalid(at + 7, error))?,
-        raw: Bytes::copy_from_slice(row.get_ref(at + 8)?.as_blob()?),
-    })
+    Records::default().read(row, at)
 }
 
 /// An event id.

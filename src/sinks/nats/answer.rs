@@ -1,8 +1,12 @@
 //! What the server's answer to a publish means, and what to do about it.
 
+use std::borrow::Cow;
+
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::response::Response;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::super::SinkError;
 use super::super::template::Template;
@@ -13,8 +17,23 @@ const MAX_WORDS: usize = 200;
 /// The identical message is being stored by another leader of the stream at this moment.
 const DUPLICATE_IN_PROCESS: ErrorCode = ErrorCode(10158);
 
+/// An acknowledgement, as far as it counts.
+#[derive(Deserialize)]
+struct Stored<'a> {
+    #[serde(borrow)]
+    stream: Cow<'a, str>,
+    seq: u64,
+    error: Option<IgnoredAny>,
+}
+
 /// Whether the stream has the event. An acknowledgement as a duplicate says that it has.
 pub(super) fn verdict(subject: &str, payload: &[u8]) -> Result<(), SinkError> {
+    // The answer of nearly always. To find out what else it might be, all of it is built first.
+    if let Ok(Stored { stream, seq: 1.., error: None }) = serde_json::from_slice(payload)
+        && !stream.is_empty()
+    {
+        return Ok(());
+    }
     match serde_json::from_slice(payload) {
         // Without a place it was not stored, whatever else the answer says.
         Ok(Response::Ok(PublishAck { sequence: 0, .. })) => {
