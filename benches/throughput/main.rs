@@ -78,7 +78,7 @@ struct Arguments {
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = sinks::Kind::all())]
     sink: Vec<sinks::Kind>,
     /// Events to deliver in `sinks`.
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 300_000)]
     sink_events: u64,
     /// Events in the journal in `history`: 10,000,000 for the figure of the README.
     #[arg(long, default_value_t = 50_000)]
