@@ -89,6 +89,7 @@
 //!
 //! Around it:
 //! - [`settings`]: how settings are read.
+//! - [`remote`]: servers of others: addresses, TLS, logging in at NATS.
 //! - [`config`]: what there is to set; pure from text to value.
 //! - [`metrics`]: what is counted.
 //! - [`admin`]: the admin listener: health, metrics and the API.
@@ -112,6 +113,7 @@ pub mod json;
 pub mod metrics;
 pub mod model;
 pub mod names;
+pub mod remote;
 pub mod secret;
 pub mod settings;
 pub mod sinks;

@@ -11,8 +11,8 @@ use mimalloc::MiMalloc;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    // TLS towards sinks and servers; an error means that there is one already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    // TLS towards sinks and servers.
+    hooksink::remote::tls::use_ring();
     let outcome = cli::Cli::parse().run();
     cli::telemetry::flush();
     match outcome {

@@ -85,6 +85,16 @@ pub(super) fn warnings(config: &Config) -> Vec<Warning> {
             _ => {}
         }
     }
+    let of_journal = match &config.journal.engine {
+        Engine::Sqlite(_) => None,
+        Engine::Jetstream(own) => own.exposed().map(|exposed| ("journal".to_owned(), exposed)),
+    };
+    let of_sinks = config.sinks.iter().filter_map(|(name, sink)| Some((format!("sinks.{name}"), sink.kind.exposed()?)));
+    for (section, exposed) in of_journal.into_iter().chain(of_sinks) {
+        for key in &exposed.keys {
+            warn(format!("{section}.{key}"), exposed.message());
+        }
+    }
     for (name, sink) in &config.sinks {
         let known: Vec<_> = config.sources.keys().map(SourceName::as_str).collect();
         let kinds: Vec<_> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();

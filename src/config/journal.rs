@@ -1,7 +1,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::secret::Secrets;
+use async_nats::ServerAddr;
+
+use crate::remote::Exposed;
+use crate::remote::nats::{self, NatsLogin};
+use crate::remote::tls::TlsFiles;
 use crate::settings::units::{duration, size};
 use crate::settings::values::{self, number, path};
 use crate::settings::{Given, Origin, Section};
@@ -52,20 +56,10 @@ pub struct SqliteConfig {
 pub struct JetstreamConfig {
     /// `nats://host:port` or `tls://host:port`, one of which is enough to find the others.
     pub servers: Vec<String>,
-    /// The text of a credentials file.
-    pub credentials: Secrets,
-    /// A user, and their password.
-    pub username: Option<String>,
-    /// See `username`.
-    pub password: Secrets,
-    /// A token.
-    pub token: Secrets,
-    /// The seed of an nkey.
-    pub nkey: Secrets,
-    /// Certificates to trust in place of those of the system.
-    pub ca_file: Option<PathBuf>,
-    /// The certificate to show, and its key.
-    pub client_cert: Option<(PathBuf, PathBuf)>,
+    /// `username` and `password`, `token`, `nkey` or `credentials`.
+    pub login: NatsLogin,
+    /// `ca_file`, `client_cert_file` and `client_key_file`.
+    pub tls: TlsFiles,
     /// What the names of the streams begin with.
     pub stream: String,
     /// Copies of each stream.
@@ -183,77 +177,15 @@ fn prefix(given: &Given<'_>) -> Result<String, String> {
     }
 }
 
-/// Addresses of servers. They stand in errors and logs, so that no password may stand in them.
-fn servers(given: &Given<'_>) -> Result<Vec<String>, String> {
-    let servers = values::list(given, |given| {
-        let text = values::text(given)?;
-        let form = "write it like \"nats://10.0.0.1:4222\" or \"tls://nats.example:4222\"";
-        let Some((scheme, rest)) = text.split_once("://") else { return Err(form.into()) };
-        if !matches!(scheme, "nats" | "tls") || rest.is_empty() || rest.contains(['/', '?', '#', ' ', ',']) {
-            return Err(form.into());
-        }
-        if rest.contains('@') {
-            return Err("who this is stands in username and password, credentials, token or nkey".into());
-        }
-        Ok(text)
-    })?;
-    if servers.is_empty() { Err("the list is empty".into()) } else { Ok(servers) }
-}
-
-/// A credentials file's text, or an nkey's seed: what the client library refuses is found when it connects.
-fn printable(bytes: &[u8]) -> Result<(), &'static str> {
-    if std::str::from_utf8(bytes).is_ok() { Ok(()) } else { Err("this is not text") }
-}
-
 impl JetstreamConfig {
     fn read(section: &mut Section<'_>) -> Option<Self> {
-        let addresses = section.required("servers", servers);
-        let credentials = section.secrets("credentials", printable);
-        let username = section.optional("username", values::text);
-        let password = section.secrets("password", printable);
-        let token = section.secrets("token", printable);
-        let nkey = section.secrets("nkey", printable);
-        let ca_file = section.optional("ca_file", path);
-        let client_cert_file = section.optional("client_cert_file", path);
-        let client_key_file = section.optional("client_key_file", path);
-        if section.has("password") != section.has("username") {
-            section.error("password", "username and password belong together");
-        }
-        let is_tls = |address: &&String| address.starts_with("tls://");
-        if let Some(addresses) = &addresses {
-            let with_tls = addresses.iter().filter(is_tls).count();
-            let file = ["ca_file", "client_cert_file", "client_key_file"].into_iter().find(|key| section.has(key));
-            if with_tls > 0 && with_tls < addresses.len() {
-                section.error("servers", "write all of them with tls://, or all with nats://");
-            } else if let (0, Some(file)) = (with_tls, file) {
-                section.error("servers", format!("write them with tls://, since {file} is set"));
-            }
-        }
-        let given = ["credentials", "username", "token", "nkey"].into_iter().filter(|key| section.has(key));
-        let given: Vec<&str> = given.collect();
-        if given.len() > 1 {
-            section.error(given[1], format!("one way of proving who this is is enough; {} is set too", given[0]));
-        }
-        let client_cert = match (client_cert_file, client_key_file) {
-            (Some(cert), Some(key)) => Some((cert, key)),
-            (None, None) => None,
-            (Some(_), None) => {
-                section.error("client_key_file", "this must be set where client_cert_file is");
-                None
-            }
-            (None, Some(_)) => {
-                section.error("client_cert_file", "this must be set where client_key_file is");
-                None
-            }
-        };
+        let servers = section.required("servers", nats::servers);
+        let login = NatsLogin::read(section);
+        let plain = servers.as_ref().is_some_and(|servers| servers.iter().any(|server| !server.tls_required()));
+        let tls = TlsFiles::read(section, plain.then_some("begin servers with tls://"));
         let config = Self {
-            credentials,
-            username,
-            password,
-            token,
-            nkey,
-            ca_file,
-            client_cert,
+            login,
+            tls,
             stream: section.or("stream", prefix, "hooksink".to_owned()),
             replicas: section.or("replicas", number::<_, 1, 5>, 3),
             partitions: section.or("partitions", number::<_, 1, 256>, 12),
@@ -264,7 +196,7 @@ impl JetstreamConfig {
             lease: section.or("lease", duration, Duration::from_secs(5)),
             start_timeout: section.or("start_timeout", duration, Duration::from_secs(30)),
             // The last, so that every key has been asked for.
-            servers: addresses?,
+            servers: servers?.iter().map(|server| server.as_url_str().to_owned()).collect(),
         };
         if config.lease < Duration::from_secs(1) {
             section.error("lease", "this must be at least \"1s\"");
@@ -273,6 +205,20 @@ impl JetstreamConfig {
             section.error("duplicate_window", "this must be at least twice append_timeout");
         }
         Some(config)
+    }
+}
+
+impl JetstreamConfig {
+    /// Whether nothing may be said to a server without TLS.
+    pub(crate) fn requires_tls(&self) -> bool {
+        !self.tls.is_empty() || self.servers.iter().any(|server| server.starts_with("tls://"))
+    }
+
+    /// The settings whose secrets would go to another machine without TLS.
+    pub(super) fn exposed(&self) -> Option<Exposed> {
+        let servers = self.servers.iter().filter(|_| !self.requires_tls());
+        let servers: Vec<_> = servers.filter_map(|server| server.parse::<ServerAddr>().ok()).collect();
+        self.login.exposed(servers.iter().map(ServerAddr::host))
     }
 }
 

@@ -567,6 +567,64 @@ fn what_is_probably_not_meant_is_a_warning() {
     assert_eq!(bare, ["sources", "sinks"]);
 }
 
+/// One warning a setting whose secret would go to another machine as it is, or so that it can be guessed.
+#[test]
+fn a_secret_that_others_could_read_on_its_way_is_a_warning() {
+    let exposed = |text: &str| {
+        let loaded = Given::text(text).load().unwrap_or_else(|errors| panic!("{errors}"));
+        let warnings: Vec<_> = loaded.warnings.iter().map(Warning::to_string).collect();
+        assert!(!format!("{warnings:?}").contains("marker"), "{warnings:?}");
+        let exposed = warnings.into_iter().filter_map(|warning| Some(warning.split_once(" without TLS")?.0.to_owned()));
+        exposed.collect::<Vec<_>>()
+    };
+    let user = "username = \"u\"\npassword = \"marker\"\n";
+    for (lines, keys) in [
+        ("type = \"http\"\nurl = \"http://HOST/\"\nbearer = \"marker\"".to_owned(), &["bearer"] as &[&str]),
+        (
+            "type = \"http\"\nurl = \"http://HOST/\"\nbasic = \"u:marker\"\nheaders = { x-key = \"marker\" }"
+                .to_owned(),
+            &["basic", "headers.x-key"],
+        ),
+        (format!("type = \"redis\"\nurl = \"redis://HOST\"\n{user}"), &["password"]),
+        (
+            "type = \"redis\"\nurl = \"redis://HOST\"\nsentinel_master = \"m\"\nsentinel_password = \"marker\""
+                .to_owned(),
+            &["sentinel_password"],
+        ),
+        (format!("type = \"nats\"\nurl = \"nats://HOST\"\n{user}"), &["password"]),
+        ("type = \"nats\"\nurl = \"nats://HOST\"\ntoken = \"marker\"".to_owned(), &["token"]),
+        (format!("type = \"postgres\"\nurl = \"postgres://HOST/d\"\nsslmode = \"disable\"\n{user}"), &["password"]),
+        (format!("type = \"rabbitmq\"\nurl = \"amqp://HOST\"\nexchange = \"e\"\n{user}"), &["password"]),
+        #[cfg(feature = "kafka")]
+        (
+            format!("type = \"kafka\"\nbrokers = \"HOST:1\"\ntopic = \"t\"\nsasl = \"scram-sha-256\"\n{user}"),
+            &["password"],
+        ),
+    ] {
+        let sink = |lines: &str, host: &str| exposed(&format!("[sinks.s]\n{}", lines.replace("HOST", host)));
+        let expected: Vec<_> = keys.iter().map(|key| format!("sinks.s.{key}: goes to far.example")).collect();
+        assert_eq!(sink(&lines, "far.example"), expected, "{lines}");
+        // On this machine nobody else sees it.
+        for host in ["localhost", "127.0.0.1", "[::1]"] {
+            assert_eq!(sink(&lines, host), [""; 0], "{lines}");
+        }
+        // Nor over TLS, nor where there is none.
+        let tls = lines
+            .replace("http:", "https:")
+            .replace("redis:", "rediss:")
+            .replace("nats:", "tls:")
+            .replace("amqp:", "amqps:")
+            .replace("sslmode = \"disable\"", "")
+            .replace("topic", "tls = true\ntopic");
+        assert_eq!(sink(&tls, "far.example"), [""; 0], "{tls}");
+    }
+    assert_eq!(exposed("[sinks.s]\ntype = \"redis\"\nurl = \"redis://far.example\""), [""; 0]);
+    // A key signs, and stays where it is.
+    assert_eq!(exposed("[sinks.s]\ntype = \"nats\"\nurl = \"nats://far.example\"\nnkey = \"SU\""), [""; 0]);
+    let journal = "[journal]\nengine = \"jetstream\"\nservers = [\"nats://127.0.0.1\", \"nats://far.example\"]\n";
+    assert_eq!(exposed(&format!("{journal}{user}")), ["journal.password: goes to far.example"]);
+}
+
 #[test]
 fn reloading_rotates_secrets_and_names_the_rest() {
     let text = META.replace(r#"["marker-app"]"#, r#"{ env = "APP_SECRET" }"#);
@@ -626,7 +684,12 @@ fn block(lines: &[&str]) -> Given {
     // Each secret that a block refers to is there.
     for rest in lines.split("env = \"").skip(1) {
         let name = rest.split('"').next().unwrap_or_default();
-        given.environment.insert(name.into(), if name == "NATS_SEED" { "SU" } else { "user:secret" }.into());
+        let secret = match name {
+            "NATS_SEED" => "SU",
+            "NATS_CREDENTIALS" => "BEGIN NATS USER JWT, BEGIN USER NKEY SEED",
+            _ => "user:secret",
+        };
+        given.environment.insert(name.into(), secret.into());
     }
     given
 }
@@ -726,7 +789,8 @@ fn each_engine_of_the_journal_has_settings_of_its_own() {
     let errors = Given::text("[journal]\nreplicas = 3\n").errors();
     assert_eq!(errors, "hooksink.toml: journal.replicas: this is a setting of engine = \"jetstream\"");
     let servers = "[journal]\nengine = \"jetstream\"\nservers = [\"nats://me:secret@host\"]\n";
-    let expected = "hooksink.toml: journal.servers: item 1: who this is stands in username and password, credentials, token or nkey";
+    let expected = "hooksink.toml: journal.servers: item 1: user and password do not belong in the URL; use username and \
+                    password, token, nkey or credentials";
     assert_eq!(Given::text(servers).errors(), expected);
     let config = Given::text("[journal]\nengine = \"jetstream\"\nservers = [\"nats://host:4222\"]\n").config();
     let Engine::Jetstream(own) = config.journal.engine else { panic!("it was chosen") };
@@ -739,12 +803,13 @@ fn each_engine_of_the_journal_has_settings_of_its_own() {
 fn tls_is_for_all_servers_of_the_journal_or_for_none() {
     let journal = |lines: &str| Given::text(format!("[journal]\nengine = \"jetstream\"\n{lines}"));
     let mixed = journal("servers = [\"tls://a:4222\", \"nats://b:4222\"]\n").errors();
-    assert_eq!(mixed, "hooksink.toml: journal.servers: write all of them with tls://, or all with nats://");
+    assert_eq!(mixed, "hooksink.toml: journal.servers: either all of them begin with tls:// or none");
     for (file, lines) in [
         ("ca_file", "ca_file = \"/ca.pem\""),
         ("client_cert_file", "client_cert_file = \"/c.pem\"\nclient_key_file = \"/k.pem\""),
     ] {
-        let expected = format!("hooksink.toml: journal.servers: write them with tls://, since {file} is set");
+        let expected =
+            format!("hooksink.toml: journal.{file}: this has no meaning without TLS: begin servers with tls://");
         assert_eq!(journal(&format!("servers = [\"nats://a:4222\"]\n{lines}")).errors(), expected);
         journal(&format!("servers = [\"tls://a:4222\", \"tls://b:4222\"]\n{lines}")).config();
     }

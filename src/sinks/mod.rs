@@ -1,7 +1,7 @@
 //! Sinks: where events go. One folder a sink; all sit an exam.
 //!
 //! A new type of sink is:
-//! 1. A folder here with what it is told (`XSinkConfig`: `read`, `target`, `build`) and what it does (its [`Sink`]).
+//! 1. A folder here with what it is told (`XSinkConfig`: `read`, `target`, `exposed`, `build`) and what it does (its [`Sink`]).
 //! 2. A line in the list of types in `registry.rs`. Begin with it: the compiler asks for the folder, and tests for the
 //!    rest.
 //! 3. A line of the exam with what the sink delivers to: `servers!` in `tests/it/targets/mod.rs` where that is a server,
@@ -11,8 +11,8 @@
 //!
 //! A program that its tests start is a row in `tests/run`. What several sinks need stands in `calls` (how much a server
 //! is handed at once), `encoding` (the form of an event), `failure` (words for it), `template` (names made of an event),
-//! `turns` and `rounds` (many events at once, one person's one after the other), `shared` (one connection for all calls),
-//! `tls` (files of certificates) and `worker` (a thread that may block).
+//! `turns` and `rounds` (many events at once, one person's one after the other), `shared` (one connection for all calls)
+//! and `worker` (a thread that may block); in [`remote`](crate::remote) stand addresses of servers and TLS.
 //!
 //! A sink of your own implements [`Sink`] and is passed to the application by name:
 //! ```
@@ -62,7 +62,6 @@ mod registry;
 mod rounds;
 mod shared;
 mod template;
-mod tls;
 mod turns;
 mod worker;
 
@@ -86,9 +85,9 @@ pub use self::redis::{RedisSink, RedisSinkConfig};
 pub(crate) use self::registry::READERS;
 pub use self::registry::SinkKind;
 pub use self::template::Template;
-pub use self::tls::TlsFiles;
 pub use self::turns::send_in_turns;
 use crate::event::Event;
+pub use crate::remote::tls::TlsFiles;
 
 /// An error of any kind.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

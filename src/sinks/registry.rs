@@ -12,6 +12,7 @@ use super::rabbitmq::RabbitmqSinkConfig;
 use super::redis::RedisSinkConfig;
 use super::{BoxError, Sink};
 use crate::names::SinkName;
+use crate::remote::Exposed;
 use crate::settings::Section;
 
 macro_rules! sink_types {
@@ -34,6 +35,11 @@ macro_rules! sink_types {
             /// Where it delivers to, in words that hold no secret.
             pub fn target(&self) -> String {
                 match self { $(Self::$variant(settings) => settings.target(),)+ }
+            }
+
+            /// The settings whose secrets would go to another machine without TLS.
+            pub fn exposed(&self) -> Option<Exposed> {
+                match self { $(Self::$variant(settings) => settings.exposed(),)+ }
             }
 
             /// The sink of this name. `key` is the journal's, for the hashes of the `log` sink. Nothing is opened or

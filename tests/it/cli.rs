@@ -105,6 +105,36 @@ fn check_connect_reaches_every_target() {
     }
 }
 
+/// A line for each setting, which names it and whom it goes to, and never what it is.
+#[test]
+fn check_warns_of_secrets_that_travel_in_clear() {
+    let sinks = "[sources.messenger]\ntype = \"meta\"\nverify_token = \"t\"\napp_secrets = [\"s\"]\nown_app_ids = [\"1\"]\n\
+                 [sinks.crm]\ntype = \"http\"\nurl = \"http://HOST:1/in\"\nheaders = { x-token = \"marker\" }\n\
+                 [sinks.rows]\ntype = \"postgres\"\nurl = \"postgres://HOST:1/d\"\nsslmode = \"disable\"\n\
+                 username = \"u\"\npassword = \"marker\"\n\
+                 [sinks.stream]\ntype = \"redis\"\nurl = \"redis://HOST:1\"\npassword = \"marker\"\n\
+                 [sinks.subjects]\ntype = \"nats\"\nurl = \"nats://HOST:1\"\ntoken = \"marker\"\n\
+                 [sinks.exchange]\ntype = \"rabbitmq\"\nurl = \"amqp://HOST:1\"\nexchange = \"e\"\n\
+                 username = \"u\"\npassword = \"marker\"\n\
+                 [journal]\nmax_size = \"16 MiB\"\ndisk_reserve = \"1 MiB\"\n";
+    let check = |host: &str| {
+        let ran = Shell::new().file("hooksink.toml", &sinks.replace("HOST", host)).run("check").status(0);
+        assert!(!ran.out().contains("marker"), "{}", ran.out());
+        let said = ran.out();
+        said.lines().filter(|line| line.starts_with("warning: ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let why = "goes to far.example without TLS, where whoever sees the traffic can read or guess it";
+    let expected = [
+        ("crm.headers.x-token", "begin url with https://"),
+        ("exchange.password", "begin url with amqps://"),
+        ("rows.password", "leave sslmode out"),
+        ("stream.password", "begin url with rediss://"),
+        ("subjects.token", "begin the addresses with tls://, since nats:// leaves TLS to the servers"),
+    ];
+    assert_eq!(check("far.example"), expected.map(|(key, instead)| format!("warning: sinks.{key}: {why}: {instead}")));
+    assert_eq!(check("127.0.0.1"), [""; 0]);
+}
+
 #[test]
 fn a_wrong_configuration_is_78_with_everything_that_is_wrong() {
     let shell = Shell::new().file("other.toml", &CONFIG.replace("own_app_ids", "own_app_id"));

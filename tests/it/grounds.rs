@@ -6,7 +6,8 @@ use std::time::Duration;
 use hooksink::config::{Engine, JetstreamConfig, JournalConfig, NatsSync};
 use hooksink::journal::{self, Journal};
 use hooksink::metrics::Metrics;
-use hooksink::secret::Secrets;
+use hooksink::remote::nats::NatsLogin;
+use hooksink::remote::tls::TlsFiles;
 use tempfile::TempDir;
 
 use crate::support::nats_server::NatsServer;
@@ -40,13 +41,8 @@ pub(crate) fn on_server(server: &NatsServer) -> JournalConfig {
 pub(crate) fn jetstream(servers: Vec<String>, replicas: usize) -> JetstreamConfig {
     JetstreamConfig {
         servers,
-        credentials: Secrets::default(),
-        username: None,
-        password: Secrets::default(),
-        token: Secrets::default(),
-        nkey: Secrets::default(),
-        ca_file: None,
-        client_cert: None,
+        login: NatsLogin::default(),
+        tls: TlsFiles::default(),
         stream: "hooksink".to_owned(),
         replicas,
         partitions: 12,

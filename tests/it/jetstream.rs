@@ -445,11 +445,16 @@ async fn every_way_to_log_in_works_and_a_wrong_one_does_not() {
     let credentials = include_str!("targets/nats_operator/user.creds");
     type Set = fn(&mut JetstreamConfig, Secrets);
     let ways: [(String, Set, &str, String); 3] = [
-        ("authorization { token: right }".to_owned(), |own, to| own.token = to, "right", "wrong".to_owned()),
-        (format!("authorization {{ users = [ {{ nkey: {KEY} }} ] }}"), |own, to| own.nkey = to, SEED, WRONG.to_owned()),
+        ("authorization { token: right }".to_owned(), |own, to| own.login.token = to, "right", "wrong".to_owned()),
+        (
+            format!("authorization {{ users = [ {{ nkey: {KEY} }} ] }}"),
+            |own, to| own.login.nkey = to,
+            SEED,
+            WRONG.to_owned(),
+        ),
         (
             include_str!("targets/nats_operator/operator.conf").to_owned(),
-            |own, to| own.credentials = to,
+            |own, to| own.login.credentials = to,
             credentials,
             credentials.replace(SEED, WRONG),
         ),

@@ -21,12 +21,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("expression", &["event", "model"]),
     ("journal", &["event", "filter", "names"]),
     ("settings", &["filter", "secret"]),
-    ("sinks", &["event", "json", "model", "names", "secret", "settings"]),
-    ("config", &["event", "expression", "filter", "journal", "model", "names", "secret", "settings", "sinks"]),
+    ("remote", &["secret", "settings"]),
+    ("sinks", &["event", "json", "model", "names", "remote", "secret", "settings"]),
+    (
+        "config",
+        &["event", "expression", "filter", "journal", "model", "names", "remote", "secret", "settings", "sinks"],
+    ),
     ("journal::engine", &["config", "metrics"]),
     ("journal::copy", &["config", "event", "filter", "metrics", "names"]),
     ("journal::sqlite", &["config", "event", "filter", "journal", "metrics", "names"]),
-    ("journal::jetstream", &["config", "event", "filter", "journal", "metrics", "names", "secret"]),
+    ("journal::jetstream", &["config", "event", "filter", "journal", "metrics", "names", "remote"]),
     ("auth", &["config", "event", "secret"]),
     ("sources", &["auth", "config", "event", "json", "model", "names", "secret"]),
     ("dispatch", &["config", "event", "expression", "journal", "metrics", "names", "sinks"]),
@@ -355,7 +359,10 @@ fn every_type_of_sink_has_an_example_in_the_readme_that_loads() {
             file: Some(("README.md".into(), block.to_owned())),
             environment: named.map(|name| (name.to_owned(), "user:secret".to_owned())).collect(),
             flags: Vec::new(),
-            read_secret: &|_| Ok(b"user:secret".to_vec()),
+            read_secret: &|path| match path.extension().and_then(|end| end.to_str()) {
+                Some("creds") => Ok(b"BEGIN NATS USER JWT, BEGIN USER NKEY SEED".to_vec()),
+                _ => Ok(b"user:secret".to_vec()),
+            },
         });
         let loaded = loaded.unwrap_or_else(|errors| panic!("{errors}\n{block}"));
         for (name, sink) in &loaded.config.sinks {

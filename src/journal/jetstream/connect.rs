@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use async_nats::jetstream::context::ContextBuilder;
-use async_nats::{Auth, AuthError, Client, ConnectOptions, ServerAddr};
-use nkeys::KeyPair;
-use zeroize::Zeroizing;
+use async_nats::{Client, ServerAddr};
 
 use super::error::OpenError;
 use crate::config::{JetstreamConfig, JournalConfig};
 use crate::journal::jetstream::envelope;
-use crate::secret::Secrets;
+use crate::remote::nats;
 
 /// The oldest servers that keep what is kept here.
 const OLDEST: (u64, u64) = (2, 11);
@@ -30,67 +28,16 @@ pub(super) async fn connect(own: &JetstreamConfig) -> Result<Client, OpenError> 
     for server in &own.servers {
         addresses.push(server.parse::<ServerAddr>().map_err(|_| unreachable(format!("{server} is no address")))?);
     }
-    // Here it can be said which setting it is; later it is tried again and again.
-    proof(own, b"").map_err(|error| unreachable(error.to_owned()))?;
-    // Each connection is made with the secrets of now, so that rotated ones are taken with the next.
-    let with = own.clone();
-    let auth = move |nonce: Vec<u8>| std::future::ready(proof(&with, &nonce).map_err(AuthError::new));
-    let mut options = ConnectOptions::with_auth_callback(auth)
-        .name("hooksink")
-        // Servers that are found through others come without a word on TLS.
-        .require_tls(requires_tls(own))
+    // Servers that are found through others come without a word on TLS.
+    let options = nats::options(&own.login, &own.tls, own.requires_tls());
+    let options = options
+        .map_err(|error| unreachable(format!("journal: {error}")))?
         .connection_timeout(CONNECT_TIMEOUT)
         .request_timeout(Some(REQUEST_TIMEOUT))
         .ping_interval(PING)
         .max_reconnects(None)
         .reconnect_delay_callback(|tries| if tries < 2 { Duration::from_millis(50) } else { RECONNECT });
-    if let Some(file) = &own.ca_file {
-        options = options.add_root_certificates(file.clone());
-    }
-    if let Some((cert, key)) = &own.client_cert {
-        options = options.add_client_certificate(cert.clone(), key.clone());
-    }
     options.connect(addresses).await.map_err(|error| unreachable(error.kind().to_string()))
-}
-
-/// Whether nothing may be said without TLS, whatever a server, or somebody before it, offers.
-fn requires_tls(own: &JetstreamConfig) -> bool {
-    own.ca_file.is_some() || own.client_cert.is_some() || own.servers.iter().any(|server| server.starts_with("tls://"))
-}
-
-/// What proves to a server who this is, with the secrets of now. Errors quote none of them.
-fn proof(own: &JetstreamConfig, nonce: &[u8]) -> Result<Auth, &'static str> {
-    let text = |secrets: &Secrets| {
-        secrets.first().map(|secret| Zeroizing::new(String::from_utf8_lossy(secret.expose()).into_owned()))
-    };
-    let plain = |secrets: &Secrets| text(secrets).map(|text| text.to_string());
-    let mut auth = Auth::new();
-    auth.username = own.username.clone();
-    auth.password = plain(&own.password);
-    auth.token = plain(&own.token);
-    if let Some(seed) = text(&own.nkey) {
-        let pair = KeyPair::from_seed(seed.trim()).map_err(|_| "journal.nkey is not the seed of an nkey")?;
-        auth.signature = Some(pair.sign(nonce).map_err(|_| "journal.nkey cannot sign")?);
-        auth.nkey = Some(pair.public_key());
-    }
-    if let Some(text) = text(&own.credentials) {
-        let parts = credentials(&text).and_then(|(jwt, seed)| Some((jwt, KeyPair::from_seed(seed).ok()?)));
-        let (jwt, pair) = parts.ok_or("journal.credentials is not the text of a credentials file")?;
-        auth.signature = Some(pair.sign(nonce).map_err(|_| "the key in journal.credentials cannot sign")?);
-        auth.jwt = Some(jwt.to_owned());
-    }
-    Ok(auth)
-}
-
-/// The JWT and the seed of a credentials file: each stands below a line of dashes that says so.
-/// <https://docs.nats.io/using-nats/developer/connecting/creds>
-fn credentials(text: &str) -> Option<(&str, &str)> {
-    let below = |title: &str| {
-        let mut lines =
-            text.lines().map(str::trim).skip_while(|line| !(line.starts_with("---") && line.contains(title)));
-        lines.nth(1).filter(|line| !line.is_empty() && !line.starts_with('-'))
-    };
-    Some((below("BEGIN NATS USER JWT")?, below("BEGIN USER NKEY SEED")?))
 }
 
 /// Why this server cannot keep the journal, if so.

@@ -9,6 +9,7 @@ use super::super::encoding::Encoding;
 use super::super::{BoxError, Sink};
 use super::FileSink;
 use crate::names::SinkName;
+use crate::remote::Exposed;
 use crate::settings::Section;
 use crate::settings::units::{duration, size};
 use crate::settings::values::{self, number};
@@ -47,6 +48,11 @@ impl FileSinkConfig {
 
     pub(crate) fn target(&self) -> String {
         self.path.display().to_string()
+    }
+
+    #[expect(clippy::unused_self, reason = "every type has this method")]
+    pub(crate) fn exposed(&self) -> Option<Exposed> {
+        None
     }
 
     pub(crate) fn build(&self, name: &SinkName, _key: [u8; 32]) -> Result<Arc<dyn Sink>, BoxError> {

@@ -2,6 +2,9 @@
 //!
 //! Redirects are not followed and the proxies of the environment are not used: a request goes to the configured host or
 //! nowhere. What is signed is the body as it is sent, after compression.
+//!
+//! All calls share a client, which keeps their connections. Where files of certificates are named it is made anew after a
+//! failure and with SIGHUP, so that renewed ones are read.
 
 mod settings;
 pub mod standard_webhooks;
@@ -19,13 +22,15 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Url};
+use reqwest::{Client, RequestBuilder, Response, Url};
 use uuid::Uuid;
 
 pub use self::settings::{HttpFormat, HttpSinkConfig, TargetUrl};
 use self::verdict::{Verdict, retry_after, verdict};
+use super::shared::Shared;
 use super::{Blame, BoxError, Checked, Limits, Sink, SinkError, Undelivered};
 use crate::event::{Event, Format};
+use crate::remote::tls::use_ring;
 use crate::secret::Secret;
 
 /// Bytes of an answer's body that are read, so that the connection can be used again; a longer one closes it.
@@ -46,7 +51,7 @@ const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature
 
 /// POSTs events to a URL.
 pub struct HttpSink {
-    client: Client,
+    client: Shared<Client>,
     url: Url,
     config: HttpSinkConfig,
 }
@@ -59,16 +64,34 @@ impl HttpSink {
         if !matches!(url.scheme(), "http" | "https") {
             return Err("url: must begin with http:// or https://".into());
         }
-        let client = client()
-            .connect_timeout(config.calls.connect_timeout)
-            .timeout(config.calls.timeout)
-            .pool_max_idle_per_host(config.calls.concurrency)
-            .user_agent(concat!("hooksink/", env!("CARGO_PKG_VERSION")))
-            .build()?;
-        let sink = Self { client, url, config: config.clone() };
+        let sink = Self { client: Shared::new(|_| true), url, config: config.clone() };
         // What cannot be sent is known now rather than with the first event.
         sink.headers("", b"", 0)?;
         Ok(sink)
+    }
+
+    /// A client with the certificates of now.
+    async fn connect(&self) -> Result<Client, BoxError> {
+        let builder = client()
+            .connect_timeout(self.config.calls.connect_timeout)
+            .timeout(self.config.calls.timeout)
+            .pool_max_idle_per_host(self.config.calls.concurrency)
+            .user_agent(concat!("hooksink/", env!("CARGO_PKG_VERSION")));
+        let files = &self.config.tls;
+        let builder =
+            if files.is_empty() { builder } else { builder.tls_backend_preconfigured(files.client_config().await?) };
+        Ok(builder.build()?)
+    }
+
+    /// Sends a request; the error says why there is no answer.
+    async fn send(&self, request: impl FnOnce(&Client) -> RequestBuilder) -> Result<Response, BoxError> {
+        let client = self.client.get(async || self.connect().await).await?;
+        request(&client).send().await.map_err(|error| {
+            if !self.config.tls.is_empty() {
+                self.client.forget(&client);
+            }
+            self.describe(&error).into()
+        })
     }
 
     fn batches(&self) -> bool {
@@ -129,8 +152,8 @@ impl HttpSink {
         if self.config.gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        let sent = self.client.post(self.url.clone()).headers(headers).body(body).send().await;
-        let mut answer = sent.map_err(|error| SinkError::transient(self.describe(&error)))?;
+        let sent = self.send(|client| client.post(self.url.clone()).headers(headers).body(body)).await;
+        let mut answer = sent.map_err(SinkError::transient)?;
         let status = answer.status();
         let asked = answer.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, Utc::now()));
         // The status has decided; the rest only sets the connection free.
@@ -178,8 +201,7 @@ impl Sink for HttpSink {
     /// HEAD, which delivers nothing: that the target answers is proved, and that it takes a POST is not.
     async fn check(&self) -> Result<Checked, BoxError> {
         let headers = self.headers("check", b"", Utc::now().timestamp())?;
-        let sent = self.client.head(self.url.clone()).headers(headers).send().await;
-        let status = sent.map_err(|error| self.describe(&error))?.status();
+        let status = self.send(|client| client.head(self.url.clone()).headers(headers)).await?.status();
         let host = self.url.origin().ascii_serialization();
         match status.as_u16() {
             code @ (401 | 403) => Err(format!("{host} answers {code} to HEAD: it refuses these credentials").into()),
@@ -196,12 +218,19 @@ impl Sink for HttpSink {
             false => Limits { max_events: 1, ..self.config.calls.limits(Duration::ZERO) },
         }
     }
+
+    /// Certificates may have been replaced: they are read anew with the next event.
+    async fn reopen(&self) -> Result<(), BoxError> {
+        if !self.config.tls.is_empty() {
+            self.client.take();
+        }
+        Ok(())
+    }
 }
 
 /// A client that goes where it is sent and nowhere else: no redirects, no proxies of the environment.
 pub fn client() -> reqwest::ClientBuilder {
-    // The first provider installed stays; a second attempt changes nothing, and ring is the only one built in.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    use_ring();
     Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().referer(false)
 }
 

@@ -13,6 +13,8 @@ use super::super::encoding::include_raw;
 use super::super::{BoxError, Sink};
 use super::HttpSink;
 use crate::names::SinkName;
+use crate::remote::tls::TlsFiles;
+use crate::remote::{Exposed, Form};
 use crate::secret::Secrets;
 use crate::settings::secrets;
 use crate::settings::values;
@@ -35,6 +37,8 @@ pub struct HttpSinkConfig {
     pub basic: Secrets,
     /// `bearer`: a token.
     pub bearer: Secrets,
+    /// `ca_file`, `client_cert_file` and `client_key_file`.
+    pub tls: TlsFiles,
     /// `gzip`: whether bodies are compressed.
     pub gzip: bool,
     /// Requests; `batch_events` with `format = "cloudevents_batch"`.
@@ -100,6 +104,8 @@ impl HttpSinkConfig {
             let names: Vec<_> = authorizations.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
             section.error("", format!("{} each make an Authorization header; keep one of them", names.join(" and ")));
         }
+        let plain = url.as_ref().is_some_and(|url| url.as_str().starts_with("http:"));
+        let tls = TlsFiles::read(section, plain.then_some("begin url with https://"));
         let gzip = section.or("gzip", values::boolean, false);
         // Several events are one body, of which servers take 1 MiB unless they are told otherwise, and refuse all for one.
         let calls = Calls { batch_events: 100, batch_bytes: 1 << 20, ..Calls::default() };
@@ -114,6 +120,7 @@ impl HttpSinkConfig {
             headers,
             basic,
             bearer,
+            tls,
             gzip,
             calls,
             permanent_statuses,
@@ -125,26 +132,28 @@ impl HttpSinkConfig {
         self.url.origin() + "/…"
     }
 
+    pub(crate) fn exposed(&self) -> Option<Exposed> {
+        let url = Url::parse(self.url.as_str()).ok().filter(|url| url.scheme() == "http")?;
+        let headers: Vec<_> = self.headers.iter().map(|(name, _)| format!("headers.{name}")).collect();
+        let mut secrets = vec![("basic", !self.basic.is_empty()), ("bearer", !self.bearer.is_empty())];
+        secrets.extend(headers.iter().map(|key| (key.as_str(), true)));
+        Exposed::find(&secrets, url.host_str(), "begin url with https://")
+    }
+
     pub(crate) fn build(&self, _name: &SinkName, _key: [u8; 32]) -> Result<Arc<dyn Sink>, BoxError> {
         Ok(Arc::new(HttpSink::new(self)?))
     }
 }
 
-/// The errors do not repeat the URL, since people put secrets into them.
+const FORM: Form =
+    Form { schemes: &[("http", false), ("https", true)], like: "write it like \"https://host/path\"", login: "basic" };
+
 fn url(given: &Given<'_>) -> Result<TargetUrl, String> {
-    let text = values::text(given)?;
-    let url =
-        Url::parse(&text).map_err(|error| format!("this is no URL: {error}; write it like \"https://host/path\""))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!("this must begin with http:// or https://, not {}:", url.scheme()));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("user and password do not belong in the URL; use basic".into());
-    }
+    let (url, _) = FORM.url(given)?;
     if url.fragment().is_some() {
         return Err("what follows # in a URL is never sent; leave it out".into());
     }
-    Ok(TargetUrl(text))
+    Ok(TargetUrl(url.into()))
 }
 
 fn http_format(given: &Given<'_>) -> Result<HttpFormat, String> {

@@ -9,9 +9,10 @@ use toml::Value;
 use super::super::calls::Calls;
 use super::super::encoding::include_raw;
 use super::super::template::Template;
-use super::super::tls::TlsFiles;
 use super::super::{BoxError, Sink};
 use crate::names::SinkName;
+use crate::remote::Exposed;
+use crate::remote::tls::TlsFiles;
 use crate::secret::Secrets;
 use crate::settings::units::size;
 use crate::settings::values;
@@ -180,6 +181,11 @@ impl KafkaSinkConfig {
 
     pub(crate) fn target(&self) -> String {
         format!("topic {} at {}", self.topic.as_str(), self.brokers.join(", "))
+    }
+
+    pub(crate) fn exposed(&self) -> Option<Exposed> {
+        let hosts = self.brokers.iter().filter_map(|broker| broker.rsplit_once(':')).map(|(host, _)| host);
+        Exposed::find(&[("password", self.login.is_some())], hosts.filter(|_| self.tls.is_none()), "set tls = true")
     }
 
     #[cfg(feature = "kafka")]

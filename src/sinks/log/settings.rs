@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::{BoxError, Sink};
 use super::LogSink;
 use crate::names::SinkName;
+use crate::remote::Exposed;
 use crate::settings::values;
 use crate::settings::{Given, Section};
 
@@ -41,6 +42,11 @@ impl LogSinkConfig {
     #[expect(clippy::unused_self, reason = "every type has this method")]
     pub(crate) fn target(&self) -> String {
         "stdout".into()
+    }
+
+    #[expect(clippy::unused_self, reason = "every type has this method")]
+    pub(crate) fn exposed(&self) -> Option<Exposed> {
+        None
     }
 
     pub(crate) fn build(&self, name: &SinkName, key: [u8; 32]) -> Result<Arc<dyn Sink>, BoxError> {

@@ -12,16 +12,14 @@ use std::io;
 use std::time::Duration;
 
 use async_nats::{
-    Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Request, RequestErrorKind, ServerError,
-    ServerInfo,
+    Client, ConnectError, ConnectErrorKind, Event, HeaderMap, Request, RequestErrorKind, ServerError, ServerInfo,
 };
 use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::super::failure::of_connection;
-use super::super::tls::TlsFiles;
 use super::settings::NatsSinkConfig;
-use crate::secret::Secrets;
+use crate::remote::nats;
 
 /// Where nobody can be reached: the one place a broken connection may look for a server.
 const NOWHERE: &str = "nats://127.0.0.1:0";
@@ -64,11 +62,10 @@ pub(super) enum Unanswered {
 impl Connection {
     /// Connects to any of the servers, with the secrets of now. The error says what to do, and no secret.
     pub(super) async fn open(config: &NatsSinkConfig) -> Result<Self, String> {
-        // The first provider installed stays; a second attempt changes nothing, and ring is the only one built in.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let (tell, seen) = watch::channel(Seen::default());
-        let options = with_credentials(ConnectOptions::new(), config)?
-            .name("hooksink")
+        let options = nats::options(&config.login, &config.tls, config.requires_tls())?;
+        let options = if config.tls_first { options.tls_first() } else { options };
+        let options = options
             .connection_timeout(config.calls.connect_timeout)
             .request_timeout(None)
             .custom_inbox_prefix(&config.inbox_prefix)
@@ -81,7 +78,7 @@ impl Connection {
                 std::future::ready(())
             });
         readable(config).await?;
-        let client = with_tls(options, config).connect(&config.url[..]).await.map_err(|error| describe(&error))?;
+        let client = options.connect(&config.url[..]).await.map_err(|error| describe(&error))?;
         client.set_server_pool(NOWHERE).await.map_err(|_| "the connection broke".to_owned())?;
         Ok(Self { client, seen })
     }
@@ -143,27 +140,6 @@ impl Seen {
     }
 }
 
-fn with_credentials(options: ConnectOptions, config: &NatsSinkConfig) -> Result<ConnectOptions, String> {
-    // Checked when the configuration was read.
-    let text = |secrets: &Secrets| secrets.first().and_then(|secret| String::from_utf8(secret.expose().to_vec()).ok());
-    let options = match (&config.username, text(&config.password)) {
-        (Some(user), Some(password)) => options.user_and_password(user.clone(), password),
-        _ => options,
-    };
-    let options = match text(&config.token) {
-        Some(token) => options.token(token),
-        None => options,
-    };
-    let options = match text(&config.nkey) {
-        Some(seed) => options.nkey(seed),
-        None => options,
-    };
-    match text(&config.credentials) {
-        Some(text) => options.credentials(&text).map_err(|_| "credentials: JWT or seed cannot be read".to_owned()),
-        None => Ok(options),
-    }
-}
-
 /// The library reads the files of TLS by itself; here what it could not use is named.
 async fn readable(config: &NatsSinkConfig) -> Result<(), String> {
     let pem = config.tls.load().await.map_err(|error| error.to_string())?;
@@ -174,21 +150,6 @@ async fn readable(config: &NatsSinkConfig) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-fn with_tls(options: ConnectOptions, config: &NatsSinkConfig) -> ConnectOptions {
-    let options = if config.tls_first { options.tls_first() } else { options };
-    // Who names a certificate means TLS, also where a server, or somebody before it, offers none.
-    let asked_for = config.tls_first || config.tls != TlsFiles::default();
-    let options = if asked_for { options.require_tls(true) } else { options };
-    let options = match &config.tls.ca_file {
-        Some(authorities) => options.add_root_certificates(authorities.clone()),
-        None => options,
-    };
-    match (&config.tls.client_cert_file, &config.tls.client_key_file) {
-        (Some(certificate), Some(key)) => options.add_client_certificate(certificate.clone(), key.clone()),
-        _ => options,
-    }
 }
 
 /// Why there is no connection. The words of a server, which might repeat what it was sent, are not passed on.

@@ -7,13 +7,14 @@ use async_nats::ServerAddr;
 use super::super::calls::Calls;
 use super::super::encoding::Encoding;
 use super::super::template::Template;
-use super::super::tls::TlsFiles;
 use super::super::{BoxError, Sink};
 use super::NatsSink;
 use crate::names::SinkName;
-use crate::secret::Secrets;
+use crate::remote::Exposed;
+use crate::remote::nats::{self, NatsLogin};
+use crate::remote::tls::TlsFiles;
 use crate::settings::values;
-use crate::settings::{Given, Section, secrets};
+use crate::settings::{Given, Section};
 
 /// `type = "nats"`: a stream of NATS JetStream.
 #[derive(Debug, Clone)]
@@ -24,16 +25,8 @@ pub struct NatsSinkConfig {
     pub subject: Template,
     /// `format` and `include_raw`.
     pub encoding: Encoding,
-    /// `username`, with `password`.
-    pub username: Option<String>,
-    /// `password`
-    pub password: Secrets,
-    /// `token`
-    pub token: Secrets,
-    /// `nkey`: the seed of a user's key.
-    pub nkey: Secrets,
-    /// `credentials`: the text of a credentials file, JWT and seed.
-    pub credentials: Secrets,
+    /// `username` and `password`, `token`, `nkey` or `credentials`.
+    pub login: NatsLogin,
     /// `inbox_prefix`: where acknowledgements are awaited.
     pub inbox_prefix: String,
     /// `tls_first`: whether TLS begins before the server's greeting.
@@ -46,42 +39,17 @@ pub struct NatsSinkConfig {
 
 impl NatsSinkConfig {
     pub(crate) fn read(section: &mut Section<'_>) -> Option<Self> {
-        let url = section.required("url", urls);
+        let url = section.required("url", nats::servers);
         let default_subject = Template::parse("hooks.{source}.{kind}").ok();
         let subject = section.optional("subject", subject).or(default_subject);
         let encoding = Encoding::read(section);
-        let username = section.optional("username", values::text);
-        let password = section.secrets("password", secrets::text);
-        let token = section.secrets("token", secrets::text);
-        let nkey = section.secrets("nkey", seed);
-        let credentials = section.secrets("credentials", credentials);
-        if section.has("password") != section.has("username") {
-            section.error("password", "username and password belong together");
-        }
-        let ways = ["username", "token", "nkey", "credentials"].into_iter().filter(|key| section.has(key));
-        let ways: Vec<_> = ways.collect();
-        if ways.len() > 1 {
-            section.error("", format!("{} are different ways to log in; keep one of them", ways.join(" and ")));
-        }
+        let login = NatsLogin::read(section);
         let inbox_prefix = section.or("inbox_prefix", inbox_prefix, "_INBOX".to_owned());
         let tls_first = section.or("tls_first", values::boolean, false);
         let tls = TlsFiles::read(section, None);
         // Each event is acknowledged by itself, so that more of them in a call gain nothing: four calls are a window.
         let calls = Calls::read(section, Calls { batch_events: 250, ..Calls::default() });
-        Some(Self {
-            url: url?,
-            subject: subject?,
-            encoding,
-            username,
-            password,
-            token,
-            nkey,
-            credentials,
-            inbox_prefix,
-            tls_first,
-            tls,
-            calls,
-        })
+        Some(Self { url: url?, subject: subject?, encoding, login, inbox_prefix, tls_first, tls, calls })
     }
 
     pub(crate) fn target(&self) -> String {
@@ -89,38 +57,19 @@ impl NatsSinkConfig {
         format!("{}, subject {}", urls.join(" or "), self.subject.as_str())
     }
 
+    pub(crate) fn exposed(&self) -> Option<Exposed> {
+        let servers = self.url.iter().filter(|_| !self.requires_tls()).map(ServerAddr::host);
+        self.login.exposed(servers)
+    }
+
+    /// Whether nothing may be said without TLS.
+    pub(super) fn requires_tls(&self) -> bool {
+        self.tls_first || !self.tls.is_empty() || self.url.iter().any(ServerAddr::tls_required)
+    }
+
     pub(crate) fn build(&self, _name: &SinkName, _key: [u8; 32]) -> Result<Arc<dyn Sink>, BoxError> {
         Ok(Arc::new(NatsSink::new(self)))
     }
-}
-
-fn urls(given: &Given<'_>) -> Result<Vec<ServerAddr>, String> {
-    let urls = values::list(given, url)?;
-    match urls.as_slice() {
-        [] => Err("the list is empty; name at least one server".into()),
-        // Whoever could keep one server away would choose that the other is spoken to in clear.
-        [first, rest @ ..] if rest.iter().any(|other| other.tls_required() != first.tls_required()) => {
-            Err("either all of them begin with tls:// or none".into())
-        }
-        _ => Ok(urls),
-    }
-}
-
-/// The errors do not repeat the URL, since people put passwords into them.
-fn url(given: &Given<'_>) -> Result<ServerAddr, String> {
-    let text = values::text(given)?;
-    if !["nats://", "tls://"].iter().any(|scheme| text.starts_with(scheme)) {
-        return Err("this must begin with nats:// or, where TLS must be used, tls://".into());
-    }
-    let wrong = "this is no address of a server; write it like \"nats://host:4222\"";
-    let url = reqwest::Url::parse(&text).map_err(|_| wrong)?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("user and password do not belong in the URL; use username and password".into());
-    }
-    if !url.has_host() || !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-        return Err(wrong.into());
-    }
-    ServerAddr::from_url(url).map_err(|_| wrong.to_owned())
 }
 
 /// A template whose names can be published to: tokens between dots, without white space and wildcards.
@@ -153,21 +102,6 @@ fn inbox_prefix(given: &Given<'_>) -> Result<String, String> {
     }
 }
 
-fn seed(bytes: &[u8]) -> Result<(), &'static str> {
-    let seed = bytes.starts_with(b"SU") && bytes.iter().all(u8::is_ascii_alphanumeric);
-    if seed { Ok(()) } else { Err("this is not the seed of a user's nkey, which begins with SU") }
-}
-
-fn credentials(bytes: &[u8]) -> Result<(), &'static str> {
-    let text = std::str::from_utf8(bytes).unwrap_or_default();
-    let parts = ["BEGIN NATS USER JWT", "BEGIN USER NKEY SEED"];
-    if parts.iter().all(|part| text.contains(part)) {
-        Ok(())
-    } else {
-        Err("this is not the text of a credentials file; name the file as { file = \"/path/user.creds\" }")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use toml::Value;
@@ -197,18 +131,5 @@ mod tests {
             let said = given(subject, bad).unwrap_err();
             assert!(said.contains(why), "{bad}: {said}");
         }
-    }
-
-    #[test]
-    fn addresses_hold_no_password_and_errors_none_either() {
-        for good in ["nats://a.example", "tls://a.example:4443", "nats://127.0.0.1:4222/", "nats://[::1]:4222"] {
-            assert!(given(url, good).is_ok(), "{good}");
-        }
-        for bad in ["marker", "http://marker", "nats://", "nats://u:marker@a", "nats://a/marker", "nats://a:marker"] {
-            let said = given(url, bad).unwrap_err();
-            assert!(!said.contains("marker"), "{bad}: {said}");
-        }
-        let mixed = Value::Array(["tls://a", "nats://b"].map(|url| Value::String(url.into())).to_vec());
-        assert_eq!(urls(&Given::item(&mixed)).unwrap_err(), "either all of them begin with tls:// or none");
     }
 }

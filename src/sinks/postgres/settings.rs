@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
-use reqwest::Url;
 
 use super::super::calls::Calls;
-use super::super::tls::TlsFiles;
 use super::super::{BoxError, Sink};
 use super::PostgresSink;
 use super::table::TableName;
 use crate::names::SinkName;
+use crate::remote::tls::TlsFiles;
+use crate::remote::{Exposed, Form};
 use crate::secret::Secrets;
 use crate::settings::secrets;
 use crate::settings::values;
@@ -111,32 +111,33 @@ impl PostgresSinkConfig {
         format!("postgres://{}/{}, table {}", servers.join(","), self.database, self.table)
     }
 
+    pub(crate) fn exposed(&self) -> Option<Exposed> {
+        let hosts = self.servers.iter().filter(|_| self.tls.is_none()).filter_map(|server| match server {
+            Server::Tcp(host, _) => Some(host.as_str()),
+            Server::Socket(..) => None,
+        });
+        Exposed::find(&[("password", !self.password.is_empty())], hosts, "leave sslmode out")
+    }
+
     pub(crate) fn build(&self, _name: &SinkName, _key: [u8; 32]) -> Result<Arc<dyn Sink>, BoxError> {
         Ok(Arc::new(PostgresSink::new(self.clone())))
     }
 }
 
-/// The errors do not repeat the URL, since people put secrets into them.
+const FORM: Form = Form {
+    schemes: &[("postgres", false), ("postgresql", false)],
+    like: "write it like \"postgres://host:5432/database\", or \"postgres://%2Frun%2Fpostgresql/database\" for a socket in \
+           that folder",
+    login: "username and password",
+};
+
 fn place(given: &Given<'_>) -> Result<(Server, String), String> {
-    const FORM: &str = "write it like \"postgres://host:5432/database\", or \"postgres://%2Frun%2Fpostgresql/database\" \
-                        for a socket in that folder";
-    let text = values::text(given)?;
-    let url = Url::parse(&text).map_err(|error| format!("this is no URL: {error}; {FORM}"))?;
-    if !matches!(url.scheme(), "postgres" | "postgresql") {
-        return Err(format!("this must begin with postgres://, not {}:", url.scheme()));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("user and password do not belong in the URL; use username and password".into());
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(format!("nothing is set by what follows ? or # in a URL; {FORM}"));
-    }
+    let address = FORM.read(given)?;
     let decoded = |text: &str| percent_decode_str(text).decode_utf8().ok().map(|text| text.into_owned());
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let host = decoded(host).filter(|host| !host.is_empty()).ok_or(format!("this names no host; {FORM}"))?;
-    let database = decoded(url.path().trim_start_matches('/')).filter(|name| !name.is_empty() && !name.contains('/'));
-    let database = database.ok_or(format!("this names no database; {FORM}"))?;
-    let port = url.port().unwrap_or(PORT);
+    let host = decoded(&address.host).ok_or(format!("this names no host; {}", FORM.like))?;
+    let database = decoded(&address.path).filter(|name| !name.is_empty() && !name.contains('/'));
+    let database = database.ok_or(format!("this names no database; {}", FORM.like))?;
+    let port = address.port.unwrap_or(PORT);
     let server = if host.starts_with('/') { Server::Socket(host.into(), port) } else { Server::Tcp(host, port) };
     Ok((server, database))
 }

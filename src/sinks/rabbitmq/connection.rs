@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout};
 use super::super::failure::of_connection;
 use super::failure;
 use super::settings::{AmqpAddress, RabbitmqSinkConfig};
+use crate::remote::tls::use_ring;
 
 /// How often a connection that the server has blocked is looked at.
 const BLOCKED_POLL: Duration = Duration::from_millis(50);
@@ -51,8 +52,7 @@ impl Connection {
     /// moved behind each that fails, so that dead ones at the front are passed also when there is time for few a call.
     /// The error says what to do, and no secret.
     pub(super) async fn open(config: &RabbitmqSinkConfig, next: &AtomicUsize) -> Result<Self, String> {
-        // The first provider installed stays; a second attempt changes nothing, and ring is the only one built in.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        use_ring();
         let mut said = String::new();
         for _ in &config.url {
             let place = next.load(Ordering::Relaxed) % config.url.len();

@@ -3,15 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use reqwest::Url;
-
 use super::super::calls::Calls;
 use super::super::encoding::Encoding;
 use super::super::template::Template;
-use super::super::tls::TlsFiles;
 use super::super::{BoxError, Sink};
 use super::RabbitmqSink;
 use crate::names::SinkName;
+use crate::remote::tls::TlsFiles;
+use crate::remote::{Exposed, Form};
 use crate::secret::Secrets;
 use crate::settings::units::duration;
 use crate::settings::values;
@@ -111,43 +110,37 @@ impl RabbitmqSinkConfig {
         format!("{}, vhost {}, {exchange}", urls.join(" or "), self.vhost)
     }
 
+    pub(crate) fn exposed(&self) -> Option<Exposed> {
+        let hosts = self.url.iter().filter(|address| !address.tls).map(|address| address.host.as_str());
+        Exposed::find(&[("password", !self.password.is_empty())], hosts, "begin url with amqps://")
+    }
+
     pub(crate) fn build(&self, _name: &SinkName, _key: [u8; 32]) -> Result<Arc<dyn Sink>, BoxError> {
         Ok(Arc::new(RabbitmqSink::new(self)))
     }
 }
 
 fn urls(given: &Given<'_>) -> Result<Vec<AmqpAddress>, String> {
-    let urls = values::list(given, url)?;
-    match urls.as_slice() {
-        [] => Err("the list is empty; name at least one node".into()),
-        [first, rest @ ..] if rest.iter().any(|other| other.tls != first.tls) => {
-            Err("either all of them begin with amqps:// or none".into())
-        }
-        _ => Ok(urls),
+    let urls = values::some(given, url)?;
+    if urls.iter().any(|other| other.tls != urls[0].tls) {
+        return Err("either all of them begin with amqps:// or none".into());
     }
+    Ok(urls)
 }
 
-/// The errors do not repeat the URL, since people put passwords into them.
+const FORM: Form = Form {
+    schemes: &[("amqp", false), ("amqps", true)],
+    like: "write it like \"amqp://host:5672\" or, for TLS, \"amqps://host:5671\"",
+    login: "username and password",
+};
+
 fn url(given: &Given<'_>) -> Result<AmqpAddress, String> {
-    let text = values::text(given)?;
-    let wrong = "this is no address of a server; write it like \"amqp://host:5672\"";
-    let (tls, port) = match text.split_once("://") {
-        Some(("amqp", _)) => (false, 5672),
-        Some(("amqps", _)) => (true, 5671),
-        _ => return Err("this must begin with amqp:// or, for TLS, amqps://".into()),
-    };
-    let url = Url::parse(&text).map_err(|_| wrong)?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("user and password do not belong in the URL; use username and password".into());
-    }
-    if !matches!(url.path(), "" | "/") {
+    let address = FORM.read(given)?;
+    if !address.path.is_empty() {
         return Err("what follows the port is no place for the virtual host; use vhost".into());
     }
-    let host = url.host_str().map(|host| host.trim_start_matches('[').trim_end_matches(']')).unwrap_or_default();
-    if host.is_empty() || url.query().is_some() || url.fragment().is_some() {
-        return Err(wrong.into());
-    }
-    Ok(AmqpAddress { tls, host: host.to_owned(), port: url.port().unwrap_or(port) })
+    let port = address.port.unwrap_or(if address.tls { 5671 } else { 5672 });
+    Ok(AmqpAddress { tls: address.tls, host: address.host, port })
 }
 
 fn name(given: &Given<'_>) -> Result<String, String> {

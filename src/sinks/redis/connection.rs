@@ -13,9 +13,9 @@ use redis::{
 use tokio::time::timeout;
 
 use super::super::BoxError;
-use super::super::tls::Pem;
 use super::failure::{code, described, refusal};
 use super::settings::{Address, Deployment, RedisSinkConfig};
+use crate::remote::tls::{Pem, use_ring};
 use crate::secret::Secrets;
 
 /// The port of Redis.
@@ -192,8 +192,7 @@ fn login(username: Option<&str>, password: &Secrets) -> RedisConnectionInfo {
 
 async fn pem(config: &RedisSinkConfig) -> Result<Option<Pem>, BoxError> {
     let Some(files) = &config.tls else { return Ok(None) };
-    // The first provider installed stays; a second attempt changes nothing, and ring is the only one built in.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    use_ring();
     files.load().await.map(Some)
 }
 

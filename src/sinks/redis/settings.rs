@@ -3,15 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use reqwest::Url;
-
 use super::super::calls::Calls;
 use super::super::encoding::Encoding;
 use super::super::template::Template;
-use super::super::tls::TlsFiles;
 use super::super::{BoxError, Sink};
 use super::RedisSink;
 use crate::names::SinkName;
+use crate::remote::tls::TlsFiles;
+use crate::remote::{Exposed, Form};
 use crate::secret::Secrets;
 use crate::settings::secrets;
 use crate::settings::values::{self, number};
@@ -163,37 +162,32 @@ impl RedisSinkConfig {
         format!("{scheme}://{}{which}, stream {}", servers.join(","), self.stream.as_str())
     }
 
+    pub(crate) fn exposed(&self) -> Option<Exposed> {
+        let of_sentinels = match &self.deployment {
+            Deployment::Sentinels { password, .. } => !password.is_empty(),
+            Deployment::Server | Deployment::Cluster => false,
+        };
+        let secrets = [("password", !self.password.is_empty()), ("sentinel_password", of_sentinels)];
+        let hosts = self.servers.iter().map(|address| address.host.as_str()).filter(|_| self.tls.is_none());
+        Exposed::find(&secrets, hosts, "begin url with rediss://")
+    }
+
     pub(crate) fn build(&self, _name: &SinkName, _key: [u8; 32]) -> Result<Arc<dyn Sink>, BoxError> {
         Ok(Arc::new(RedisSink::new(self.clone())))
     }
 }
 
-/// The errors do not repeat the URL, since people put secrets into them.
+const FORM: Form = Form {
+    schemes: &[("redis", false), ("rediss", true), ("valkey", false), ("valkeys", true)],
+    like: "write it like \"redis://host:6379\", \"redis://host:6379/2\" or, for TLS, \"rediss://host:6379\"",
+    login: "username and password",
+};
+
 fn place(given: &Given<'_>) -> Result<Place, String> {
-    const FORM: &str =
-        "write it like \"redis://host:6379\", \"redis://host:6379/2\" or, for TLS, \"rediss://host:6379\"";
-    let text = values::text(given)?;
-    let url = Url::parse(&text).map_err(|error| format!("this is no URL: {error}; {FORM}"))?;
-    let tls = match url.scheme() {
-        "redis" | "valkey" => false,
-        "rediss" | "valkeys" => true,
-        other => return Err(format!("this must begin with redis:// or rediss://, not {other}:")),
-    };
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("user and password do not belong in the URL; use username and password".into());
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(format!("nothing is set by what follows ? or # in a URL; {FORM}"));
-    }
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    if host.is_empty() {
-        return Err(format!("this names no host; {FORM}"));
-    }
-    let database = match url.path().trim_matches('/') {
-        "" => 0,
-        number => number.parse().map_err(|_| format!("what follows the host is the number of a database; {FORM}"))?,
-    };
-    Ok(Place { address: Address { host, port: url.port() }, tls, database })
+    let address = FORM.read(given)?;
+    let wrong = |_| format!("what follows the host is the number of a database; {}", FORM.like);
+    let database = if address.path.is_empty() { 0 } else { address.path.parse().map_err(wrong)? };
+    Ok(Place { address: Address { host: address.host, port: address.port }, tls: address.tls, database })
 }
 
 fn stream(given: &Given<'_>) -> Result<Template, String> {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use hooksink::names::SourceType;
 use serde_json::Value;
@@ -84,4 +85,50 @@ async fn nothing_goes_to_a_target_that_cannot_prove_who_it_is() {
     assert_eq!(plain.taken().len(), 0);
     assert!(!server.stderr().contains("rustls"), "what failed is said once, by the sink:\n{}", server.stderr());
     assert_eq!(server.admin_get("/api/v1/dead-letters").await.json(), Value::Array(Vec::new()));
+}
+
+/// Through the real binary: only who is named in ca_file is trusted, what is named beside it is shown, and files that
+/// were wrong and are replaced are read anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_asks_for_a_certificate_is_shown_ours() {
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    let behind = MockTarget::start().await;
+    let front = TlsTarget::start(ours.certify_among_ourselves("localhost"), behind.address).await;
+    let folder = tempfile::tempdir().unwrap();
+    let write = |folder: &Path, name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+    let (right, wrong) = (ours.pems("client.example"), theirs.pems("client.example"));
+    for (name, text) in [("ca.pem", &ours.pem()), ("theirs.pem", &theirs.pem())] {
+        write(folder.path(), name, text);
+    }
+    for (name, (certificate, key)) in [("right", &right), ("late", &wrong)] {
+        write(folder.path(), &format!("{name}.pem"), certificate);
+        write(folder.path(), &format!("{name}.key"), key);
+    }
+    let of = |name: &str, ca: &str, shown: &str| {
+        let shown = match shown {
+            "" => String::new(),
+            shown => format!("client_cert_file = \"{shown}.pem\"\nclient_key_file = \"{shown}.key\"\n"),
+        };
+        format!("{}\nca_file = \"{ca}\"\n{shown}", sink(name, front.address).trim_end())
+    };
+    let config =
+        format!("[sources.messenger]\ntype = \"meta\"\nverify_token = \"token\"\napp_secrets = [\"{SECRET}\"]\n")
+            + &of("right", "ca.pem", "right")
+            + &of("late", "ca.pem", "late")
+            + &of("nameless", "ca.pem", "")
+            + &of("distrustful", "theirs.pem", "right");
+    let server = TestServer::start_with(folder, &config, &[]);
+    let sent = server.post(SourceType::Meta, "messenger", SECRET, echo("m-1", "ann")).await;
+    assert_eq!(sent.status, 200);
+    for name in ["late", "nameless", "distrustful"] {
+        let down =
+            || server.stderr().lines().find(|line| line.contains("is down") && line.contains(name)).map(str::to_owned);
+        let down = eventually("it is found to be down", down);
+        assert!(name != "distrustful" || down.contains("UnknownIssuer"), "{down}");
+    }
+    eventually("who shows a certificate is let in", || (behind.taken().len() == 1).then_some(()));
+    write(server.folder(), "late.pem", &right.0);
+    write(server.folder(), "late.key", &right.1);
+    eventually("a renewed certificate is shown", || (behind.taken().len() == 2).then_some(()));
+    assert_eq!(arrived(&behind), 1, "both sinks sent the one event there is");
 }

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
@@ -36,6 +38,20 @@ impl Authority {
 
     /// A certificate for a host, which has expired or not.
     pub(crate) fn certify(&self, host: &str, expired: bool) -> Certificate {
+        self.certify_before(host, expired, WebPkiClientVerifier::no_client_auth())
+    }
+
+    /// A certificate for a host that asks who comes for one of the same authority.
+    pub(crate) fn certify_among_ourselves(&self, host: &str) -> Certificate {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).expect("a certificate");
+        let ring = Arc::new(rustls::crypto::ring::default_provider());
+        let clients =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), ring).build().expect("it has a root");
+        self.certify_before(host, false, clients)
+    }
+
+    fn certify_before(&self, host: &str, expired: bool, clients: Arc<dyn ClientCertVerifier>) -> Certificate {
         let mut params = CertificateParams::new(vec![host.to_owned()]).expect("a name");
         if expired {
             params.not_after = rcgen::date_time_ymd(2020, 1, 1);
@@ -46,7 +62,7 @@ impl Authority {
         let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("ring has them")
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients)
             .with_single_cert(vec![certificate.der().clone()], key);
         Certificate(TlsAcceptor::from(Arc::new(config.expect("they belong together"))))
     }

@@ -1,4 +1,4 @@
-//! The settings `ca_file`, `client_cert_file` and `client_key_file`: whom a sink trusts over TLS, and what it presents.
+//! TLS: the settings `ca_file`, `client_cert_file` and `client_key_file`, whom hooksink trusts and what it presents.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,9 +8,16 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroizing;
 
-use super::BoxError;
 use crate::settings::Section;
 use crate::settings::values;
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Has every client library use ring, the one provider built in. The first one installed stays; a second attempt changes
+/// nothing.
+pub fn use_ring() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
 
 /// Files in PEM. They are read anew for each connection, so that a renewed certificate needs no restart.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,14 +31,19 @@ pub struct TlsFiles {
 }
 
 /// What is in the files.
-pub(super) struct Pem {
-    pub(super) ca: Option<Vec<u8>>,
-    pub(super) client: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
+pub(crate) struct Pem {
+    pub(crate) ca: Option<Vec<u8>>,
+    pub(crate) client: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
 }
 
 impl TlsFiles {
+    /// Whether none is given.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Reads the settings. `without` says why they have no meaning, where they have none.
-    pub(super) fn read(section: &mut Section<'_>, without: Option<&str>) -> Self {
+    pub(crate) fn read(section: &mut Section<'_>, without: Option<&str>) -> Self {
         let files = Self {
             ca_file: section.optional("ca_file", values::path),
             client_cert_file: section.optional("client_cert_file", values::path),
@@ -54,7 +66,7 @@ impl TlsFiles {
     }
 
     /// What is in the files now.
-    pub(super) async fn load(&self) -> Result<Pem, BoxError> {
+    pub(crate) async fn load(&self) -> Result<Pem, Error> {
         let files = self.clone();
         let load = move || {
             let ca = files.ca_file.as_deref().map(|path| read("ca_file", path)).transpose()?;
@@ -71,7 +83,7 @@ impl TlsFiles {
     }
 
     /// What a connection is made with.
-    pub(super) async fn client_config(&self) -> Result<ClientConfig, BoxError> {
+    pub(crate) async fn client_config(&self) -> Result<ClientConfig, Error> {
         let pem = self.load().await?;
         let build = move || {
             let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
@@ -88,7 +100,7 @@ impl TlsFiles {
 }
 
 /// The authorities in this text, or the system's.
-fn roots(ca: Option<&[u8]>) -> Result<RootCertStore, BoxError> {
+fn roots(ca: Option<&[u8]>) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     if let Some(ca) = ca {
         for certificate in CertificateDer::pem_slice_iter(ca) {
@@ -104,6 +116,6 @@ fn roots(ca: Option<&[u8]>) -> Result<RootCertStore, BoxError> {
     Ok(roots)
 }
 
-fn read(key: &str, path: &Path) -> Result<Vec<u8>, BoxError> {
+fn read(key: &str, path: &Path) -> Result<Vec<u8>, Error> {
     std::fs::read(path).map_err(|error| format!("{key} {} cannot be read: {error}", path.display()).into())
 }
