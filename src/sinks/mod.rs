@@ -1,11 +1,14 @@
 //! Sinks: where events go. One folder a sink; all sit an exam.
 //!
 //! A new type of sink is:
-//! 1. A folder here with what it is told (`XSinkConfig`: `read`, `target`, `exposed`, `build`) and what it does (its [`Sink`]).
+//! 1. A folder here with what it is told (`settings.rs`: `XSinkConfig` with `read`, `target`, `exposed`, `build`) and what
+//!    it does (`mod.rs`: what is special about it, and its [`Sink`]). Where there is enough of them to say, `connection.rs`
+//!    makes connections, `failure.rs` says what failures and refusals mean, and `check.rs` what `check --connect` finds.
+//!    (That of `kafka`, which not every binary has, stands in `sink.rs`, and what connects in `producer.rs`.)
 //! 2. A line in the list of types in `registry.rs`. Begin with it: the compiler asks for the folder, and tests for the
 //!    rest.
 //! 3. A line of the exam with what the sink delivers to: `servers!` in `tests/it/targets/mod.rs` where that is a server,
-//!    else `exam!` in `tests/it/sink_conformance.rs` (`every_type_sits_the_exam`).
+//!    else `exam!` in `tests/it/sink_conformance/mod.rs`, with what it delivers to beside it (`every_type_sits_the_exam`).
 //! 4. A block in `config/hooksink.toml` (`config::tests::every_setting_is_documented`).
 //! 5. A row and an example in README.md (`map::every_type_of_sink_is_documented`, `::every_type_of_sink_has_an_example_in_the_readme_that_loads`).
 //!

@@ -6,9 +6,9 @@
 //! All calls share a client, which keeps their connections. Where files of certificates are named it is made anew after a
 //! failure and with SIGHUP, so that renewed ones are read.
 
+mod failure;
 mod settings;
 pub mod standard_webhooks;
-mod verdict;
 
 use std::error::Error as _;
 use std::io::Write as _;
@@ -25,8 +25,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, RequestBuilder, Response, Url};
 use uuid::Uuid;
 
+use self::failure::{Verdict, retry_after, verdict};
 pub use self::settings::{HttpFormat, HttpSinkConfig, TargetUrl};
-use self::verdict::{Verdict, retry_after, verdict};
 use super::shared::Shared;
 use super::{Blame, BoxError, Checked, Limits, Sink, SinkError, Undelivered};
 use crate::event::{Event, Format};

@@ -8,6 +8,7 @@
 
 #[cfg(feature = "kafka")]
 mod check;
+mod extra;
 #[cfg(feature = "kafka")]
 mod message;
 #[cfg(feature = "kafka")]

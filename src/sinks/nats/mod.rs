@@ -4,33 +4,26 @@
 //! Nothing is created: which subjects a stream has, how long and on how many servers, is for who runs it.
 //! <https://docs.nats.io/nats-concepts/jetstream/streams>
 
-mod answer;
+mod check;
 mod connection;
+mod failure;
 mod settings;
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use async_nats::header::{NATS_EXPECTED_STREAM, NATS_MESSAGE_ID};
-use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::publish::PublishAck;
-use async_nats::jetstream::response::Response;
+use async_nats::header::NATS_MESSAGE_ID;
 use async_trait::async_trait;
 use bytes::Bytes;
-use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use self::answer::{no_stream, verdict};
 use self::connection::{Connection, Unanswered};
+use self::failure::{no_stream, verdict};
 pub use self::settings::NatsSinkConfig;
 use super::shared::Shared;
 use super::{BoxError, Checked, Limits, Sink, SinkError, Undelivered, send_in_turns};
 use crate::event::{Event, Format};
-
-/// A stream of this name is expected by who only asks whether there is one: no stream can have it.
-const NO_STREAM: &str = "hooksink check";
 
 /// Publishes events to a stream.
 pub struct NatsSink {
@@ -105,38 +98,6 @@ impl NatsSink {
         );
         headers
     }
-
-    /// Bytes of the headers as they are sent, which count as part of the message.
-    fn header_bytes(&self) -> u64 {
-        let id = uuid::Uuid::nil().to_string();
-        let lines = self
-            .headers(&id)
-            .iter()
-            .map(|(name, values)| {
-                let name: &str = name.as_ref();
-                values.iter().map(|value| name.len() + value.as_str().len() + ": \r\n".len()).sum::<usize>()
-            })
-            .sum::<usize>();
-        (lines + "NATS/1.0\r\n\r\n".len()) as u64
-    }
-
-    /// The name of the stream that listens on a subject. It is asked with an expectation that none can meet, so that
-    /// nothing is stored, by which the right to publish and to be answered is proved too.
-    async fn stream_on(&self, subject: &str, deadline: Instant) -> Result<String, BoxError> {
-        let mut headers = HeaderMap::new();
-        headers.insert(NATS_EXPECTED_STREAM, NO_STREAM);
-        let answer = match self.ask(subject, headers, Bytes::new(), deadline).await? {
-            Ok(answer) => answer,
-            Err(unanswered) => return Err(self.explain(subject, unanswered).into()),
-        };
-        match serde_json::from_slice::<Response<PublishAck>>(&answer) {
-            Ok(Response::Err { error }) if error.error_code() == ErrorCode::STREAM_NOT_MATCH => {
-                let answer: Value = serde_json::from_slice(&answer)?;
-                Ok(answer["stream"].as_str().unwrap_or("?").to_owned())
-            }
-            _ => Err(verdict(subject, &answer).err().map_or_else(|| "the server is too old".into(), Into::into)),
-        }
-    }
 }
 
 #[async_trait]
@@ -151,29 +112,7 @@ impl Sink for NatsSink {
     }
 
     async fn check(&self) -> Result<Checked, BoxError> {
-        let deadline = Instant::now() + self.config.calls.timeout;
-        let subject = self.config.subject.sample();
-        let stream = self.stream_on(&subject, deadline).await?;
-        let connection = self.connected(deadline).await?;
-        let server = connection.server();
-        let mut found = format!("NATS {}, publishing to {subject} allowed, stream {stream}", server.version);
-        let mut limit = server.max_payload as u64;
-        // A user who may do no more than publish is not told.
-        match self.ask(&format!("$JS.API.STREAM.INFO.{stream}"), HeaderMap::new(), Bytes::new(), deadline).await? {
-            Ok(answer) => {
-                let info: Value = serde_json::from_slice(&answer)?;
-                let config = &info["config"];
-                if config["no_ack"] == true {
-                    return Err(format!("the stream {stream} has no_ack, without which nothing counts as sent").into());
-                }
-                let subjects: Vec<_> =
-                    config["subjects"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-                let _ = write!(found, " on {}", subjects.join(", "));
-                limit = config["max_msg_size"].as_u64().map_or(limit, |stream| limit.min(stream));
-            }
-            Err(_) => found += " (its limits are not shown to this user)",
-        }
-        Ok(Checked { found, warnings: Vec::new(), max_event_bytes: Some(limit.saturating_sub(self.header_bytes())) })
+        self.find().await
     }
 
     async fn close(&self) -> Result<(), BoxError> {

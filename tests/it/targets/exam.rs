@@ -1,4 +1,4 @@
-//! What `sink_conformance.rs` asks of every sink, asked of one with a real server: success, slow peer, dropped
+//! What `sink_conformance` asks of every sink, asked of one with a real server: success, slow peer, dropped
 //! connection, called again after failure, called while another call runs, stopped half-way; and
 //! whether `check` tells the truth. Statuses are of HTTP: what each server refuses stands in its own file.
 
