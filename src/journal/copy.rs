@@ -92,7 +92,8 @@ pub async fn copy(
     result?;
     // Without the mark in their configuration, the journals can be told to forget it. The new one comes last: as long
     // as it has the mark, a copy can be called again, and what it appends again is known by its id.
-    let ends: [(_, fn(OpenError) -> CopyError, fn(JournalError) -> CopyError); 2] =
+    type Failed<E> = fn(E) -> CopyError;
+    let ends: [(_, Failed<OpenError>, Failed<JournalError>); 2] =
         [(from, CopyError::From, CopyError::Reading), (to, CopyError::To, CopyError::Writing)];
     for (config, unopened, failed) in ends {
         let journal = open(config, metrics.clone()).await.map_err(unopened)?;
