@@ -22,8 +22,8 @@ fn denying(subject: &str) -> String {
 fn config(server: &NatsServer) -> JournalConfig {
     let config = on_server(server);
     let Engine::Jetstream(mut own) = config.engine else { panic!("this is for the distributed journal") };
-    own.username = Some("hooksink".to_owned());
-    own.password = Secrets::new(vec![Secret::new("secret")]);
+    own.login.username = Some("hooksink".to_owned());
+    own.login.password = Secrets::new(vec![Secret::new("secret")]);
     JournalConfig { engine: Engine::Jetstream(own), ..config }
 }
 
