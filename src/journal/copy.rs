@@ -162,7 +162,14 @@ async fn copy_events(
         progress(Progress::Events { copied, total });
     }
     owed.consumer.flush().await.map_err(reading)?;
-    Ok(())
+    // Nothing is parked for the mark but what cannot be read here.
+    let statuses = source.sinks().await.map_err(reading)?;
+    match statuses.iter().find(|sink| sink.sink.as_str() == MARK).map_or(0, |sink| sink.parked) {
+        0 => Ok(()),
+        events => Err(reading(JournalError::Refused(format!(
+            "{events} events were stored by a later version of hooksink; copy the journal with that one"
+        )))),
+    }
 }
 
 /// What a sink is owed, and what it gave up on.

@@ -4,7 +4,7 @@
 //! It is for the parts that were this replica's when it was made. When these change it says so ([`Consumer::moved`]):
 //! its dispatcher finishes its calls, has everything written, and makes another.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,8 +32,6 @@ const AT_ONCE: usize = 16;
 /// How often a replay that finds nothing more asks whether that is its end.
 const LOOK_FOR_END: Duration = Duration::from_millis(300);
 
-/// Events of a part that may be parked before one is not passed that a later version wrote.
-const HELD_BACK: usize = 10_000;
 /// How often it is looked then whether some of them are gone.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -77,6 +75,8 @@ pub(super) struct JetstreamConsumer {
     letters_handed: BTreeSet<i64>,
     /// Letters that wait to be handed out.
     letters_waiting: Vec<i64>,
+    /// What nobody could read before, and waits to be handed out.
+    held_back: VecDeque<Ticket>,
     /// What was asked for when this consumer last looked.
     asked: Option<u64>,
     more: bool,
@@ -117,6 +117,7 @@ impl JetstreamConsumer {
             view,
             letters_handed: BTreeSet::new(),
             letters_waiting: Vec::new(),
+            held_back: VecDeque::new(),
             asked: None,
             more: true,
             turn: false,
@@ -204,11 +205,10 @@ impl JetstreamConsumer {
                     entries.push(Entry { ticket: Ticket::Log(seq), record: Arc::clone(record) });
                 }
                 (Some(place), None) if found.later.is_some() => {
-                    if !hold_back(&mut place.log, seq) {
+                    if !place.hold_back(0, seq) {
                         self.held_up = true;
                         break;
                     }
-                    place.dirty = true;
                     held_back = true;
                 }
                 _ => {}
@@ -253,25 +253,28 @@ impl JetstreamConsumer {
                     break;
                 }
                 let mut places = self.places.all();
-                let front = places.get_mut(&part).and_then(|place| place.front(*id));
-                let front = front.filter(|front| seq > front.scanned() && !front.parked().contains(&seq));
+                let new = |front: &mut Front| seq > front.scanned() && !front.parked().contains(&seq);
+                let place = places.get_mut(&part);
+                let place = place.and_then(|place| place.front(*id).is_some_and(new).then_some(place));
                 let times = walker.replay.from..walker.replay.to;
                 let record =
                     found.record.as_ref().filter(|record| times.contains(&record.received_at.timestamp_millis()));
                 let later = found.later.as_ref().is_some_and(|later| {
                     later.received_at().is_none_or(|received| times.contains(&received.timestamp_millis()))
                 });
-                match (front, record) {
-                    (Some(front), Some(record)) => {
+                match (place, record) {
+                    (Some(place), Some(record)) => {
                         if !budget.admits(record.raw.len()) {
                             passed = seq - 1;
                             break;
                         }
-                        front.hand_out([seq], seq);
+                        if let Some(front) = place.front(*id) {
+                            front.hand_out([seq], seq);
+                        }
                         entries.push(Entry { ticket: Ticket::Replay { replay: *id, seq }, record: Arc::clone(record) });
                     }
-                    (Some(front), None) if later => {
-                        let held_back = hold_back(front, seq);
+                    (Some(place), None) if later => {
+                        let held_back = place.hold_back(*id, seq);
                         if !held_back {
                             self.held_up = true;
                             passed = seq - 1;
@@ -344,6 +347,8 @@ impl JetstreamConsumer {
                     }
                 }
             }
+            // Whoever hands it out has seen it now.
+            place.held_back.remove(&(replay, seq));
             place.dirty = true;
             break;
         }
@@ -366,21 +371,34 @@ impl JetstreamConsumer {
         Ok(())
     }
 
+    /// Whether nobody could read it yet.
+    fn is_held_back(&self, ticket: Ticket) -> bool {
+        let at = match ticket {
+            Ticket::Log(seq) => (0, seq),
+            Ticket::Replay { replay, seq } => (replay, seq),
+            Ticket::Letter(_) => return false,
+        };
+        self.places.all().values().any(|place| place.held_back.contains(&at))
+    }
+
+    /// What was held back for a replica that can read it, which this one can.
+    async fn read_held_back(&mut self, budget: &mut Budget, entries: &mut Vec<Entry>) -> Result<(), JournalError> {
+        while let Some(ticket) = self.held_back.front().copied() {
+            if let Some(entry) = self.load(ticket).await? {
+                if !budget.admits(entry.record.raw.len()) {
+                    return Ok(());
+                }
+                entries.push(entry);
+            }
+            self.held_back.pop_front();
+        }
+        Ok(())
+    }
+
     fn awaits(&self, replay: i64, seq: u64) -> bool {
         let mut places = self.places.all();
         places.values_mut().any(|place| place.front(replay).is_some_and(|front| front.awaits(seq)))
     }
-}
-
-/// Keeps an event that cannot be read here as one that is owed, and lets others pass it; whether it could: of more than
-/// a place may hold none is passed.
-fn hold_back(front: &mut Front, seq: u64) -> bool {
-    if front.parked().len() >= HELD_BACK {
-        return false;
-    }
-    front.hand_out([seq], seq);
-    front.park(seq);
-    true
 }
 
 /// Reads the log from the first event on that one of the places does not have.
@@ -459,6 +477,8 @@ impl Consumer for JetstreamConsumer {
         let mut gone = Vec::new();
         for (ticket, loaded) in tickets.into_iter().zip(loaded) {
             match loaded? {
+                // It is new to whoever hands it out.
+                Some(Kept::Event(_)) if self.is_held_back(ticket) => self.held_back.push_back(ticket),
                 Some(Kept::Event(record)) => parked.push(Parked { ticket, lane: record.lane() }),
                 Some(Kept::Later(_)) => self.tell_of_later(),
                 Some(Kept::Nothing) | None => gone.push((ticket, Outcome::Delivered)),
@@ -492,6 +512,7 @@ impl Consumer for JetstreamConsumer {
         self.held_up = false;
         let mut budget = Budget { events: max_events.max(1), bytes: max_bytes, first: true };
         self.look().await?;
+        self.read_held_back(&mut budget, &mut entries).await?;
         self.read_letters(&mut budget, &mut entries).await?;
         // The log and replays of it come first in turn, so that neither starves the other.
         self.turn = !self.turn;
@@ -502,7 +523,7 @@ impl Consumer for JetstreamConsumer {
         if !self.turn {
             self.read_log(&mut budget, &mut entries);
         }
-        self.more = !entries.is_empty() || !self.letters_waiting.is_empty();
+        self.more = !entries.is_empty() || !self.letters_waiting.is_empty() || !self.held_back.is_empty();
         Ok(entries)
     }
 

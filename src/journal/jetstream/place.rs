@@ -16,6 +16,9 @@ use super::table::{Known, Replay, VERSION};
 use crate::journal::front::Front;
 use crate::names::SinkName;
 
+/// Events of a part that may be parked before one is not passed that a later version wrote.
+const HELD_BACK: usize = 10_000;
+
 /// The document.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Document {
@@ -29,6 +32,9 @@ pub(super) struct Document {
     pub(super) marks: Vec<Mark>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) parked: BTreeSet<u64>,
+    /// Of what is parked, what nobody could read yet, of the log (0) or of a replay: no sink's dispatcher has seen it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) held_back: BTreeSet<(i64, u64)>,
     /// Positions up to here were skipped at the size limit: of them nothing is parked either.
     #[serde(default)]
     pub(super) skipped_to: u64,
@@ -104,6 +110,7 @@ pub(super) fn key(sink: &SinkName, part: Partition) -> String {
 pub(super) struct Place {
     pub(super) log: Front,
     pub(super) replays: BTreeMap<i64, Running>,
+    pub(super) held_back: BTreeSet<(i64, u64)>,
     pub(super) delivered: bool,
     /// What a change of the document has to name.
     pub(super) revision: u64,
@@ -127,6 +134,7 @@ impl Place {
         let mut place = Self {
             log: Front::new(document.cursor, document.parked.clone()),
             replays: BTreeMap::new(),
+            held_back: document.held_back.clone(),
             delivered: document.delivered,
             revision,
             dirty: false,
@@ -169,6 +177,7 @@ impl Place {
             cursor,
             marks: thinned(marks),
             parked: self.log.parked().clone(),
+            held_back: self.held_back.iter().filter(|(replay, seq)| self.parks(*replay, *seq)).copied().collect(),
             skipped_to: self.written.skipped_to,
             delivered: self.delivered,
             renaming: self.written.renaming,
@@ -197,6 +206,22 @@ impl Place {
     /// The front that a ticket belongs to; 0 is the log.
     pub(super) fn front(&mut self, replay: i64) -> Option<&mut Front> {
         if replay == 0 { Some(&mut self.log) } else { self.replays.get_mut(&replay).map(|running| &mut running.front) }
+    }
+
+    fn parks(&self, replay: i64, seq: u64) -> bool {
+        let front = if replay == 0 { Some(&self.log) } else { self.replays.get(&replay).map(|running| &running.front) };
+        front.is_some_and(|front| front.parked().contains(&seq))
+    }
+
+    /// Keeps an event that cannot be read here as one that is owed, and lets others pass it; whether it could: of more
+    /// than a place may hold none is passed.
+    pub(super) fn hold_back(&mut self, replay: i64, seq: u64) -> bool {
+        let Some(front) = self.front(replay).filter(|front| front.parked().len() < HELD_BACK) else { return false };
+        front.hand_out([seq], seq);
+        front.park(seq);
+        self.held_back.insert((replay, seq));
+        self.dirty = true;
+        true
     }
 
     /// Takes over what somebody else wrote into the document, though this consumer holds it: what was skipped. Its own
