@@ -33,7 +33,7 @@ use hooksink::names::SourceType;
 use uuid::Uuid;
 
 /// How long a test waits for what must happen; never how long it takes.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Waits until the condition holds.
 #[track_caller]

@@ -16,8 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Far longer than anything here takes: it ends a test that would hang.
-const DEADLINE: Duration = Duration::from_secs(60);
+use super::DEADLINE;
 
 /// Waits for a condition, but not for ever. `what` is said when it does not come.
 #[track_caller]
