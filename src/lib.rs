@@ -44,7 +44,8 @@
 //!    `sources::webex_connect::tests::a_record_that_no_longer_fits_its_kind_is_kept`,
 //!    `sources::tests::a_record_whose_source_left_is_decoded_with_the_defaults_of_its_type`.
 //! 5. One slow or dead sink delays only itself. Events of one person reach a sink in the order they were stored; where one
-//!    comes again, after a crash or because a replica took over from another, it may come after later ones.
+//!    comes again, after a crash or because a replica took over from another, it may come after later ones, and so may
+//!    one that waits for a replica of a later version, which alone can read it.
 //!    Fails without it: `outage::dead_and_hanging_sinks_delay_no_answer_and_no_other_sink`,
 //!    `faults::targets::targets_in_trouble_lose_nothing_and_hold_nobody_up`,
 //!    `dispatch::random_failures_keep_each_persons_order_and_lose_nothing`,
