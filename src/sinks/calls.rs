@@ -35,12 +35,13 @@ pub struct Calls {
 }
 
 impl Default for Calls {
+    /// All calls at once are half of a window, so that the next ones are read while these are answered.
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(5),
             timeout: Duration::from_secs(10),
             concurrency: 4,
-            batch_events: 500,
+            batch_events: 250,
             batch_bytes: 4 << 20,
         }
     }

@@ -26,9 +26,9 @@ use crate::summary::Summary;
 use crate::table::{Table, median, spread};
 use crate::{Arguments, Failure};
 
-/// As much as a sink has under way with its default settings, events a call, calls at once.
-const BATCH: usize = 500;
-const AT_ONCE: usize = 2;
+/// As much as a sink has under way with its default settings: events a call, calls at once.
+const BATCH: usize = 250;
+const AT_ONCE: usize = 4;
 
 /// A kind of sink with a server.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

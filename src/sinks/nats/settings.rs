@@ -47,8 +47,7 @@ impl NatsSinkConfig {
         let inbox_prefix = section.or("inbox_prefix", inbox_prefix, "_INBOX".to_owned());
         let tls_first = section.or("tls_first", values::boolean, false);
         let tls = TlsFiles::read(section, None);
-        // Each event is acknowledged by itself, so that more of them in a call gain nothing: four calls are a window.
-        let calls = Calls::read(section, Calls { batch_events: 250, ..Calls::default() });
+        let calls = Calls::read(section, Calls::default());
         Some(Self { url: url?, subject: subject?, encoding, login, inbox_prefix, tls_first, tls, calls })
     }
 

@@ -85,8 +85,7 @@ impl RabbitmqSinkConfig {
         let plain = url.as_ref().is_some_and(|url| url.iter().any(|address| !address.tls));
         let tls = TlsFiles::read(section, plain.then_some("url begins with amqp://"));
         let heartbeat = section.or("heartbeat", seconds, 20);
-        // Each event is confirmed by itself, so that more of them in a call gain nothing: four calls are a window.
-        let calls = Calls::read(section, Calls { batch_events: 250, ..Calls::default() });
+        let calls = Calls::read(section, Calls::default());
         Some(Self {
             url: url?,
             vhost,
