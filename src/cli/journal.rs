@@ -71,6 +71,9 @@ fn copy_journal(from: PathBuf, to: PathBuf) -> Outcome {
         Progress::Sink { sink, owed, dead_letters } => {
             eprintln!("sink {sink}: is owed {owed} events, has {dead_letters} dead letters");
         }
+        Progress::Unreadable { sink, letters } => {
+            eprintln!("sink {sink}: {} dead letters cannot be read: {letters:?}", letters.len());
+        }
     };
     let copied = block_on(async { Ok(copy(&from, &to, &mut tell).await) })?;
     copied.map_err(|error| Failure::unavailable(error.to_string()))?;

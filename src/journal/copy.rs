@@ -3,17 +3,19 @@
 //! Events are appended in the order of the log, so that each person's stay in order, and keep their ids. The place up to
 //! which they were copied is that of a sink of its own in the journal they come from ([`MARK`]), so that a copy that was
 //! broken off goes on where it was. Then each sink's place is made the same: in the new journal, what it has is settled,
-//! what it gave up on is a dead letter, and what it is owed stays owed. Neither journal may be in use.
+//! what it gave up on is a dead letter, and what it is owed stays owed. Neither journal may be in use. What the new one
+//! took from senders all the same, between two calls, stays owed to every sink.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{
-    Consumer, ConsumerSpec, Entry, Journal, JournalError, Letters, OpenError, Outcome, StartFrom, Ticket, open,
+    Appended, Consumer, ConsumerSpec, Entry, Journal, JournalError, Letters, OpenError, Outcome, StartFrom, Ticket,
+    open,
 };
 use crate::config::JournalConfig;
-use crate::event::EventId;
+use crate::event::{EventId, Record};
 use crate::filter::Filter;
 use crate::metrics::Metrics;
 use crate::names::SinkName;
@@ -51,6 +53,12 @@ pub enum CopyError {
     /// Writing the second failed.
     #[error("writing the journal to copy to: {0}")]
     Writing(#[source] JournalError),
+    /// Everything was copied but some dead letters.
+    #[error(
+        "{0} dead letters cannot be read, and all but them is copied: drop them with `hooksink dead-letters drop` on a \
+         server of the old journal, or take a version of hooksink that can read them, and copy again"
+    )]
+    Letters(u64),
 }
 
 /// How far a copy is.
@@ -72,6 +80,13 @@ pub enum Progress {
         /// Events it gave up on.
         dead_letters: u64,
     },
+    /// Dead letters of a sink cannot be read, and are not copied.
+    Unreadable {
+        /// The sink.
+        sink: SinkName,
+        /// Their numbers.
+        letters: Vec<i64>,
+    },
 }
 
 /// Copies everything. `progress` is told of each batch and of each sink.
@@ -91,7 +106,8 @@ pub async fn copy(
     target.close().await;
     result?;
     // Without the mark in their configuration, the journals can be told to forget it. The new one comes last: as long
-    // as it has the mark, a copy can be called again, and what it appends again is known by its id.
+    // as it has the mark, a copy can be called again, and what it appends again is known by its id. JetStream knows ids
+    // for `duplicate_window` only: a copy that is called again later than that stores events twice, with the same id.
     type Failed<E> = fn(E) -> CopyError;
     let ends: [(_, Failed<OpenError>, Failed<JournalError>); 2] =
         [(from, CopyError::From, CopyError::Reading), (to, CopyError::To, CopyError::Writing)];
@@ -118,17 +134,28 @@ async fn copy_all(
     let specs = |begun| sinks.iter().cloned().chain([mark()]).map(|sink| spec(sink, begun)).collect::<Vec<_>>();
     source.configure(specs(StartFrom::Start)).await.map_err(CopyError::Reading)?;
     target.configure(specs(StartFrom::Start)).await.map_err(CopyError::Writing)?;
-    copy_events(source, target, progress).await?;
+    let mut copied = Copied::known(target).await.map_err(CopyError::Writing)?;
+    copy_events(source, &mut copied, progress).await?;
     // All of them before the first place: what is appended now is behind every sink.
-    let mut dead = HashMap::new();
+    let (mut dead, mut unreadable) = (HashMap::new(), 0);
     for sink in &sinks {
-        dead.insert(sink, copy_letters(source, target, sink).await?);
+        let (letters, damaged) = copy_letters(source, &mut copied, sink).await?;
+        dead.insert(sink, letters);
+        if !damaged.is_empty() {
+            unreadable += damaged.len() as u64;
+            progress(Progress::Unreadable { sink: sink.clone(), letters: damaged });
+        }
     }
+    let others = copied.others;
     for sink in &sinks {
-        let place = Place { dead: dead.remove(sink).unwrap_or_default(), ..Place::default() };
+        let dead = dead.remove(sink).unwrap_or_default();
+        let place = Place { dead, others: &others, parked: HashSet::new(), owed: HashSet::new() };
         copy_place(source, target, sink, place, progress).await?;
     }
-    Ok(())
+    match unreadable {
+        0 => Ok(()),
+        letters => Err(CopyError::Letters(letters)),
+    }
 }
 
 fn mark() -> SinkName {
@@ -143,7 +170,7 @@ fn spec(sink: SinkName, from: StartFrom) -> ConsumerSpec {
 /// Appends what was not appended yet.
 async fn copy_events(
     source: &dyn Journal,
-    target: &dyn Journal,
+    target: &mut Copied<'_>,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<(), CopyError> {
     let reading = CopyError::Reading;
@@ -173,13 +200,14 @@ async fn copy_events(
 }
 
 /// What a sink is owed, and what it gave up on.
-#[derive(Default)]
-struct Place {
+struct Place<'a> {
     /// Owed, and put aside so that others could go on.
     parked: HashSet<EventId>,
     /// Owed, in the order of the log.
     owed: HashSet<EventId>,
     dead: DeadLetters,
+    /// What of the new journal is no copy.
+    others: &'a HashMap<EventId, Ticket>,
 }
 
 /// Why a sink gave up, and after how many attempts, by event.
@@ -190,7 +218,7 @@ async fn copy_place(
     source: &dyn Journal,
     target: &dyn Journal,
     sink: &SinkName,
-    mut place: Place,
+    mut place: Place<'_>,
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<(), CopyError> {
     let reading = CopyError::Reading;
@@ -223,14 +251,14 @@ async fn copy_place(
     Ok(())
 }
 
-impl Place {
+impl Place<'_> {
     /// What becomes of an event of the new journal; nothing, if it is to be handed out as any other.
     fn outcome(&self, entry: &Entry) -> Option<Outcome> {
         let id = &entry.record.id;
         if self.parked.contains(id) {
             return Some(Outcome::Parked);
         }
-        if self.owed.contains(id) {
+        if self.owed.contains(id) || self.others.contains_key(id) {
             return None;
         }
         Some(match self.dead.get(id) {
@@ -240,28 +268,88 @@ impl Place {
     }
 }
 
-/// Dead letters outlive their events in the log, and are appended as events again for that.
-async fn copy_letters(source: &dyn Journal, target: &dyn Journal, sink: &SinkName) -> Result<DeadLetters, CopyError> {
-    let reading = CopyError::Reading;
-    let mut dead = DeadLetters::new();
+/// Dead letters outlive their events in the log, and are appended as events again for that. Those that cannot be read
+/// come by their numbers.
+async fn copy_letters(
+    source: &dyn Journal,
+    target: &mut Copied<'_>,
+    sink: &SinkName,
+) -> Result<(DeadLetters, Vec<i64>), CopyError> {
+    let (reading, writing) = (CopyError::Reading, CopyError::Writing);
+    let (mut dead, mut unreadable) = (DeadLetters::new(), Vec::new());
     let mut after = i64::MIN;
     loop {
         let letters = source.dead_letters(Some(sink), after, AT_ONCE).await.map_err(reading)?;
-        let Some(last) = letters.last() else { return Ok(dead) };
+        let Some(last) = letters.last() else { return Ok((dead, unreadable)) };
         after = last.id;
-        for letter in letters.into_iter().filter(|letter| !letter.retrying) {
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        for letter in letters {
             let (letter, record) = match source.dead_letter(letter.id).await {
                 Ok(Some(found)) => found,
                 Ok(None) => continue,
-                Err(JournalError::Refused(why)) => {
-                    tracing::warn!(%sink, why, "a dead letter is not copied");
+                Err(JournalError::Refused(_)) => {
+                    unreadable.push(letter.id);
                     continue;
                 }
                 Err(error) => return Err(reading(error)),
             };
-            dead.insert(record.id, (letter.reason, letter.attempts));
-            target.append(vec![record]).await.map_err(CopyError::Writing)?;
+            // One that is to be tried again is owed: its sink comes across it.
+            if !letter.retrying {
+                dead.insert(record.id, (letter.reason, letter.attempts));
+            }
+            bytes += record.raw.len();
+            records.push(record);
+            if bytes >= BYTES_AT_ONCE {
+                target.append(std::mem::take(&mut records)).await.map_err(writing)?;
+                bytes = 0;
+            }
         }
+        target.append(records).await.map_err(writing)?;
+    }
+}
+
+/// The new journal, and what of it is no copy.
+///
+/// The place of the mark there tells them apart: what was copied is settled for it, durably before the old journal's
+/// mark passes it. What it is owed beyond that came from senders, while a server ran on a copy that was not complete.
+struct Copied<'a> {
+    journal: &'a dyn Journal,
+    mark: Owed<'a>,
+    others: HashMap<EventId, Ticket>,
+}
+
+impl<'a> Copied<'a> {
+    async fn known(journal: &'a dyn Journal) -> Result<Self, JournalError> {
+        let mut mark = Owed::to(journal, &mark()).await?;
+        let mut others = HashMap::new();
+        while let Some(entries) = mark.next().await? {
+            others.extend(entries.into_iter().map(|entry| (entry.record.id, entry.ticket)));
+        }
+        Ok(Self { journal, mark, others })
+    }
+
+    /// Appends, and notes that these are copies, as are those that were appended before without a note.
+    async fn append(&mut self, records: Vec<Record>) -> Result<(), JournalError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<EventId> = records.iter().map(|record| record.id).collect();
+        let appended = self.journal.append(records).await?;
+        let stored = ids.iter().zip(appended).filter(|(_, appended)| *appended == Appended::Stored);
+        let mut awaited: HashSet<EventId> = stored.map(|(id, _)| *id).collect();
+        let mut copies: Vec<Ticket> = ids.iter().filter_map(|id| self.others.remove(id)).collect();
+        while !awaited.is_empty() {
+            let Some(entries) = self.mark.next().await? else { break };
+            for entry in entries {
+                if awaited.remove(&entry.record.id) {
+                    copies.push(entry.ticket);
+                } else {
+                    self.others.insert(entry.record.id, entry.ticket);
+                }
+            }
+        }
+        self.mark.consumer.settle(copies.into_iter().map(|ticket| (ticket, Outcome::Delivered)).collect()).await?;
+        self.mark.consumer.flush().await
     }
 }
 

@@ -5,12 +5,17 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+use hooksink::config::JournalConfig;
+use hooksink::journal::copy::{CopyError, MARK, Progress};
+use hooksink::journal::{Consumer, Journal, Letters, Outcome, ReplayRequest};
 use reqwest::Method;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::echo::{SECRET, echo};
 use crate::grounds;
+use crate::journal::{delivered, numbers, read, record, sink, spec, store, until, with_file};
 use crate::support::mock_target::{Answer, MockTarget, Place, Request};
 use crate::support::nats_server::NatsServer;
 use crate::support::runtime;
@@ -181,4 +186,179 @@ fn to_jetstream_and_back() {
 fn a_copy_to_jetstream_that_is_killed_goes_on() {
     let Some(server) = grounds::server("journal_copy::a_copy_to_jetstream_that_is_killed_goes_on") else { return };
     moves_house("path = \"old.db\"", &on(&server, "new"), 12);
+}
+
+/// Copies in this process; what it said.
+async fn copied(from: &JournalConfig, to: &JournalConfig) -> (Vec<Progress>, Result<(), CopyError>) {
+    let mut said = Vec::new();
+    let result = hooksink::journal::copy::copy(from, to, &mut |progress| said.push(progress)).await;
+    (said, result)
+}
+
+/// The numbers of what `crm` is owed, in their order.
+async fn owed(journal: &dyn Journal) -> Vec<u64> {
+    journal.configure(vec![spec("crm")]).await.expect("it is configured");
+    let mut crm = journal.consumer(&sink("crm")).await.expect("its place");
+    let mut entries = Vec::new();
+    for parked in crm.parked().await.expect("what is parked") {
+        entries.push(crm.load(parked.ticket).await.expect("it is read").expect("it is there"));
+    }
+    until("all is handed out", async || {
+        let more = crm.read(100, usize::MAX).await.expect("it is read");
+        entries.extend(more.iter().cloned());
+        more.is_empty() && crm.caught_up().await.expect("it is told")
+    })
+    .await;
+    let mut owed = numbers(&entries);
+    owed.sort_unstable();
+    owed
+}
+
+/// Reads so many events and has them all, but for the first few, which it gives up on.
+async fn give_up_on(crm: &mut Box<dyn Consumer>, letters: usize, of: usize) {
+    let mut entries = read(crm, of).await;
+    entries.sort_by_key(|entry| entry.record.id);
+    let mut outcomes = delivered(&entries);
+    for (_, outcome) in &mut outcomes[..letters] {
+        *outcome = Outcome::Dead { reason: "422".to_owned(), attempts: 5 };
+    }
+    crm.settle(outcomes).await.expect("it is settled");
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_is_to_be_tried_again_is_owed_also_when_its_event_has_left() {
+    let test = "journal_copy::a_dead_letter_that_is_to_be_tried_again_is_owed_also_when_its_event_has_left";
+    for ground in grounds::each(test) {
+        let from = JournalConfig { retention: Duration::from_millis(1), ..ground.config() };
+        let from = if ground.is_distributed() { from } else { with_file(from, |file| file.segment_events = 4) };
+        let journal = grounds::open(&from).await;
+        journal.configure(vec![spec("crm")]).await.expect("it is configured");
+        let mut crm = journal.consumer(&sink("crm")).await.expect("its place");
+        store(&journal, (0..20).map(record)).await;
+        give_up_on(&mut crm, 2, 20).await;
+        until("all events should go", async || journal.status().events == 0).await;
+        let letters = journal.dead_letters(None, 0, 10).await.expect("the letters");
+        let first = letters.iter().find(|letter| letter.event_id == record(0).id).expect("it is there");
+        assert_eq!(journal.retry_dead_letters(Letters::Ids(vec![first.id])).await.expect("it is marked"), 1);
+        drop(crm);
+        journal.close().await;
+
+        let folder = TempDir::new().expect("a folder");
+        let to = crate::journal::config(folder.path());
+        let (said, result) = copied(&from, &to).await;
+        result.expect("a copy");
+        assert!(said.contains(&Progress::Sink { sink: sink("crm"), owed: 1, dead_letters: 1 }), "{said:?}");
+        let journal = grounds::open(&to).await;
+        assert_eq!(owed(&*journal).await, [0]);
+        let letters = journal.dead_letters(None, 0, 10).await.expect("the letters");
+        assert_eq!(letters.iter().map(|letter| letter.event_id).collect::<Vec<_>>(), [record(1).id]);
+        journal.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_senders_sent_between_two_calls_stays_owed() {
+    for ground in grounds::each("journal_copy::what_senders_sent_between_two_calls_stays_owed") {
+        let folder = TempDir::new().expect("a folder");
+        let (from, to) = (crate::journal::config(folder.path()), ground.config());
+        let journal = grounds::open(&from).await;
+        journal.configure(vec![spec("crm")]).await.expect("it is configured");
+        let mut crm = journal.consumer(&sink("crm")).await.expect("its place");
+        store(&journal, (0..3).map(record)).await;
+        give_up_on(&mut crm, 0, 2).await;
+        crm.flush().await.expect("it is written");
+        journal.close().await;
+        // As a copy leaves it that is broken off when the old journal has forgotten the mark, and the new one has not.
+        let journal = grounds::open(&to).await;
+        journal.configure(vec![spec("crm"), spec(MARK)]).await.expect("it is configured");
+        let mut mark = journal.consumer(&sink(MARK)).await.expect("its place");
+        store(&journal, (0..3).map(record)).await;
+        give_up_on(&mut mark, 0, 3).await;
+        mark.flush().await.expect("it is written");
+        drop(mark);
+        store(&journal, [record(7)]).await;
+        journal.close().await;
+
+        copied(&from, &to).await.1.expect("a copy");
+        let journal = grounds::open(&to).await;
+        assert_eq!(owed(&*journal).await, [2, 7]);
+        journal.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_replay_still_owes_is_owed() {
+    for ground in grounds::each("journal_copy::what_a_replay_still_owes_is_owed") {
+        let from = ground.config();
+        let journal = grounds::open(&from).await;
+        journal.configure(vec![spec("crm")]).await.expect("it is configured");
+        let mut crm = journal.consumer(&sink("crm")).await.expect("its place");
+        store(&journal, (0..5).map(record)).await;
+        give_up_on(&mut crm, 0, 5).await;
+        crm.flush().await.expect("it is written");
+        let all = ReplayRequest { sink: sink("crm"), from: DateTime::UNIX_EPOCH, to: Some(Utc::now()), kinds: vec![] };
+        journal.start_replay(all).await.expect("a replay");
+        drop(crm);
+        journal.close().await;
+
+        let folder = TempDir::new().expect("a folder");
+        let to = crate::journal::config(folder.path());
+        copied(&from, &to).await.1.expect("a copy");
+        let journal = grounds::open(&to).await;
+        assert_eq!(owed(&*journal).await, [0, 1, 2, 3, 4]);
+        journal.close().await;
+    }
+}
+
+#[tokio::test]
+async fn dead_letters_that_cannot_be_read_are_named_and_all_else_is_copied() {
+    let test = "journal_copy::dead_letters_that_cannot_be_read_are_named_and_all_else_is_copied";
+    let Some(server) = grounds::server(test) else { return };
+    let from = grounds::on_server(&server);
+    let journal = grounds::open(&from).await;
+    journal.configure(vec![spec("crm")]).await.expect("it is configured");
+    let mut crm = journal.consumer(&sink("crm")).await.expect("its place");
+    store(&journal, (0..3).map(record)).await;
+    give_up_on(&mut crm, 1, 3).await;
+    crm.flush().await.expect("it is written");
+    drop(crm);
+    journal.close().await;
+    let context = server.context(async_nats::ConnectOptions::new()).await;
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Hooksink-Letter", "no description");
+    let damaged = context.publish_with_headers("hooksink.dead.crm.x", headers, "no event".into());
+    let damaged = damaged.await.expect("it is sent").await.expect("it is stored").sequence;
+    let damaged = i64::try_from(damaged).expect("a number");
+
+    let folder = TempDir::new().expect("a folder");
+    let to = crate::journal::config(folder.path());
+    let (said, result) = copied(&from, &to).await;
+    let error = result.expect_err("one letter is missing");
+    assert!(error.to_string().contains("`hooksink dead-letters drop`"), "{error}");
+    assert!(said.contains(&Progress::Unreadable { sink: sink("crm"), letters: vec![damaged] }), "{said:?}");
+    assert!(said.contains(&Progress::Sink { sink: sink("crm"), owed: 0, dead_letters: 1 }), "{said:?}");
+
+    let journal = grounds::open(&from).await;
+    assert_eq!(journal.drop_dead_letters(Letters::Ids(vec![damaged])).await.expect("it is dropped"), 1);
+    journal.close().await;
+    copied(&from, &to).await.1.expect("a copy");
+    let journal = grounds::open(&to).await;
+    assert!(owed(&*journal).await.is_empty());
+    assert_eq!(journal.dead_letters(None, 0, 10).await.expect("the letters").len(), 1);
+    journal.close().await;
+}
+
+#[test]
+fn a_server_says_that_a_copy_is_not_complete() {
+    let folder = TempDir::new().expect("a folder");
+    runtime().block_on(async {
+        let journal = grounds::open(&crate::journal::config(folder.path())).await;
+        journal.configure(vec![spec(MARK)]).await.expect("it is configured");
+        journal.close().await;
+    });
+    let nowhere = "http://127.0.0.1:9/in";
+    let server = TestServer::start_with(folder, &config("path = \"journal.db\"", nowhere, nowhere), &[]);
+    let said = server.stderr();
+    assert!(said.contains("call `hooksink journal copy` once more"), "{said}");
+    server.stop();
 }

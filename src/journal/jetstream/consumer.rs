@@ -578,6 +578,11 @@ impl Consumer for JetstreamConsumer {
         if self.places.parts().len() < usize::from(self.shared.partitions()) {
             return Ok(false);
         }
+        let asked = self.view.borrow().table.asked;
+        let beside = !self.walkers.is_empty() || !self.letters_waiting.is_empty() || !self.held_back.is_empty();
+        if beside || self.asked != Some(asked) {
+            return Ok(false);
+        }
         let last = self.shared.log_info().await?.state.last_sequence;
         let scanned: Vec<_> = self.places.all().iter().map(|(part, place)| (*part, place.log.scanned())).collect();
         for (part, scanned) in scanned {
