@@ -17,7 +17,7 @@ use crate::dispatch::{Dispatcher, Sieve, supervise};
 use crate::event::Record;
 use crate::filter::Filter;
 use crate::http::{Listener, Public, public_door};
-use crate::journal::copy::MARK;
+use crate::journal::copy::{MARK, mark_status};
 use crate::journal::{self, ConsumerSpec, Journal, JournalError, OpenError, StartFrom};
 use crate::metrics::{KindLabels, Metrics, SinkLabels, SourceLabels};
 use crate::names::SinkName;
@@ -177,7 +177,7 @@ impl App {
             tracing::warn!("no sink is configured: events wait in the journal until one is, or until they are too old");
         }
         journal.configure(sinks.iter().map(consumer_spec).collect()).await?;
-        if journal.sinks().await.is_ok_and(|known| known.iter().any(|sink| sink.sink.as_str() == MARK)) {
+        if let Ok(Some(_)) = mark_status(&*journal).await {
             tracing::warn!(
                 sink = MARK,
                 "a copy of this journal, or into it, is not complete: stop, and call `hooksink journal copy` once more"

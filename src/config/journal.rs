@@ -206,9 +206,7 @@ impl JetstreamConfig {
         }
         Some(config)
     }
-}
 
-impl JetstreamConfig {
     /// Whether nothing may be said to a server without TLS.
     pub(crate) fn requires_tls(&self) -> bool {
         !self.tls.is_empty() || self.servers.iter().any(|server| server.starts_with("tls://"))

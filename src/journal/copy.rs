@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{
-    Appended, Consumer, ConsumerSpec, Entry, Journal, JournalError, Letters, OpenError, Outcome, StartFrom, Ticket,
-    open,
+    Appended, Consumer, ConsumerSpec, Entry, Journal, JournalError, Letters, OpenError, Outcome, SinkStatus, StartFrom,
+    Ticket, open,
 };
 use crate::config::JournalConfig;
 use crate::event::{EventId, Record};
@@ -127,13 +127,13 @@ async fn copy_all(
 ) -> Result<(), CopyError> {
     let known = source.sinks().await.map_err(CopyError::Reading)?;
     let sinks: Vec<SinkName> = known.into_iter().map(|sink| sink.sink).filter(|sink| sink.as_str() != MARK).collect();
-    let begun = target.sinks().await.map_err(CopyError::Writing)?.iter().any(|sink| sink.sink.as_str() == MARK);
+    let begun = mark_status(target).await.map_err(CopyError::Writing)?.is_some();
     if !begun && target.status().events > 0 {
         return Err(CopyError::NotEmpty(target.status().events));
     }
-    let specs = |begun| sinks.iter().cloned().chain([mark()]).map(|sink| spec(sink, begun)).collect::<Vec<_>>();
-    source.configure(specs(StartFrom::Start)).await.map_err(CopyError::Reading)?;
-    target.configure(specs(StartFrom::Start)).await.map_err(CopyError::Writing)?;
+    let specs: Vec<_> = sinks.iter().cloned().chain([mark()]).map(spec).collect();
+    source.configure(specs.clone()).await.map_err(CopyError::Reading)?;
+    target.configure(specs).await.map_err(CopyError::Writing)?;
     let mut copied = Copied::known(target).await.map_err(CopyError::Writing)?;
     copy_events(source, &mut copied, progress).await?;
     // All of them before the first place: what is appended now is behind every sink.
@@ -162,9 +162,14 @@ fn mark() -> SinkName {
     MARK.parse().expect("it is a name")
 }
 
+/// How far a copy from or into this journal is; none where none was begun, or it is complete.
+pub(crate) async fn mark_status(journal: &dyn Journal) -> Result<Option<SinkStatus>, JournalError> {
+    Ok(journal.sinks().await?.into_iter().find(|sink| sink.sink.as_str() == MARK))
+}
+
 /// A sink that wants everything: what it really wants is for the dispatcher, and is not known here.
-fn spec(sink: SinkName, from: StartFrom) -> ConsumerSpec {
-    ConsumerSpec { sink, wants: Filter::default(), from, skip_when_full: false }
+fn spec(sink: SinkName) -> ConsumerSpec {
+    ConsumerSpec { sink, wants: Filter::default(), from: StartFrom::Start, skip_when_full: false }
 }
 
 /// Appends what was not appended yet.
@@ -174,10 +179,9 @@ async fn copy_events(
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<(), CopyError> {
     let reading = CopyError::Reading;
-    let statuses = source.sinks().await.map_err(reading)?;
-    let mark_status = statuses.iter().find(|sink| sink.sink.as_str() == MARK);
+    let status = mark_status(source).await.map_err(reading)?;
     // Engines may count what was copied before among what is left.
-    let (mut copied, total) = (0, mark_status.map_or(0, |sink| sink.lag_events).min(source.status().events));
+    let (mut copied, total) = (0, status.map_or(0, |mark| mark.lag_events).min(source.status().events));
     let mut owed = Owed::to(source, &mark()).await.map_err(reading)?;
     progress(Progress::Events { copied, total });
     while let Some(entries) = owed.next().await.map_err(reading)? {
@@ -190,8 +194,7 @@ async fn copy_events(
     }
     owed.consumer.flush().await.map_err(reading)?;
     // Nothing is parked for the mark but what cannot be read here.
-    let statuses = source.sinks().await.map_err(reading)?;
-    match statuses.iter().find(|sink| sink.sink.as_str() == MARK).map_or(0, |sink| sink.parked) {
+    match mark_status(source).await.map_err(reading)?.map_or(0, |mark| mark.parked) {
         0 => Ok(()),
         events => Err(reading(JournalError::Refused(format!(
             "{events} events were stored by a later version of hooksink; copy the journal with that one"

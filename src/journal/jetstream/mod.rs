@@ -99,8 +99,6 @@ impl JetstreamJournal {
     /// # Errors
     /// When the servers cannot be used, or a stream is there with other settings than a journal needs.
     pub async fn open(config: &JournalConfig, own: &JetstreamConfig, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
-        // The client library and others may bring a provider each, and then none is the default.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let started = Instant::now();
         let mut told: Option<Instant> = None;
         loop {

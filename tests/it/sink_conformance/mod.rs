@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hooksink::config::SinkKind;
-use hooksink::event::{Event, Record};
+use hooksink::event::Event;
 use hooksink::sinks::{Blame, Sink, SinkError, Undelivered};
 use serde_json::Value;
 
 #[cfg(feature = "kafka")]
 use self::examinees::KafkaExaminee;
 use self::examinees::{FileExaminee, HttpExaminee, LogExaminee};
-use crate::support::{decode, event, record};
+use crate::support::{deliver, event, large_events};
 
 /// What is wrong with the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,23 +75,6 @@ trait Examinee: Send + Sync {
     async fn settle_down(&mut self) {}
 }
 
-/// Delivers as the dispatcher would, no more at once than the sink wants.
-async fn deliver(sink: &dyn Sink, events: &[Event]) -> Result<(), Undelivered> {
-    for events in events.chunks(sink.limits().max_events) {
-        sink.deliver(events).await?;
-    }
-    Ok(())
-}
-
-/// Events larger than what pipes and sockets hold.
-fn events() -> Vec<Event> {
-    let large = |number, person| {
-        let raw = format!("{{\"number\":{number},\"text\":\"{}\"}}", "x".repeat(200_000));
-        decode(Arc::new(Record { raw: raw.into(), ..record(number, Some(person)) }))
-    };
-    vec![large(1, "ann"), large(2, "ann"), large(3, "bob")]
-}
-
 /// Whether this part of the exam is sat.
 async fn sits(examinee: &mut dyn Examinee, trouble: Trouble) -> bool {
     let name = examinee.name();
@@ -112,7 +95,7 @@ async fn failure(examinee: &mut dyn Examinee, events: &[Event]) -> Undelivered {
 
 async fn success(examinee: &mut dyn Examinee) {
     assert!(sits(examinee, Trouble::Nothing).await);
-    deliver(&*examinee.sink(), &events()).await.unwrap();
+    deliver(&*examinee.sink(), &large_events()).await.unwrap();
     assert_eq!(examinee.arrived().await, [1, 2, 3]);
 }
 
@@ -121,7 +104,7 @@ async fn slow_peer(examinee: &mut dyn Examinee) {
         return;
     }
     let sink = examinee.sink();
-    let call = tokio::spawn(async move { deliver(&*sink, &events()[..1]).await });
+    let call = tokio::spawn(async move { deliver(&*sink, &large_events()[..1]).await });
     examinee.reached().await;
     assert!(!call.is_finished(), "it is not delivered before the target has it");
     examinee.mend().await;
@@ -131,14 +114,14 @@ async fn slow_peer(examinee: &mut dyn Examinee) {
 
 async fn status_500(examinee: &mut dyn Examinee) {
     if sits(examinee, Trouble::Status500).await {
-        let failure = failure(examinee, &events()[..1]).await;
+        let failure = failure(examinee, &large_events()[..1]).await;
         assert!(matches!(failure.cause, SinkError::Transient { retry_after: None, .. }), "{failure:?}");
     }
 }
 
 async fn status_429(examinee: &mut dyn Examinee) {
     if sits(examinee, Trouble::Status429).await {
-        let failure = failure(examinee, &events()[..1]).await;
+        let failure = failure(examinee, &large_events()[..1]).await;
         let SinkError::Transient { retry_after, .. } = failure.cause else { panic!("{failure:?}") };
         assert_eq!(retry_after, Some(Duration::from_secs(7)));
         assert_eq!(failure.blame, Blame::Unknown, "it is not about the event");
@@ -147,7 +130,7 @@ async fn status_429(examinee: &mut dyn Examinee) {
 
 async fn status_400(examinee: &mut dyn Examinee) {
     if sits(examinee, Trouble::Status400).await {
-        let failure = failure(examinee, &events()[..1]).await;
+        let failure = failure(examinee, &large_events()[..1]).await;
         assert!(matches!(failure.cause, SinkError::Permanent { .. }), "{failure:?}");
         assert_eq!(failure.blame, Blame::Event);
     }
@@ -155,7 +138,7 @@ async fn status_400(examinee: &mut dyn Examinee) {
 
 async fn dropped_connection(examinee: &mut dyn Examinee) {
     assert!(sits(examinee, Trouble::Dropped).await);
-    let failure = failure(examinee, &events()[..1]).await;
+    let failure = failure(examinee, &large_events()[..1]).await;
     assert!(matches!(failure.cause, SinkError::Transient { retry_after: None, .. }), "{failure:?}");
     assert_eq!(failure.blame, Blame::Unknown);
 }
@@ -164,10 +147,10 @@ async fn called_again_after_failure(examinee: &mut dyn Examinee) {
     assert!(sits(examinee, Trouble::Dropped).await);
     let sink = examinee.sink();
     for _ in 0..3 {
-        deliver(&*sink, &events()).await.expect_err("the target is in trouble");
+        deliver(&*sink, &large_events()).await.expect_err("the target is in trouble");
     }
     examinee.mend().await;
-    deliver(&*sink, &events()).await.unwrap();
+    deliver(&*sink, &large_events()).await.unwrap();
     assert_eq!(examinee.arrived().await, [1, 2, 3]);
 }
 
@@ -189,9 +172,9 @@ async fn called_while_another_call_runs(examinee: &mut dyn Examinee) {
 }
 
 async fn stopped_half_way(examinee: &mut dyn Examinee) {
-    examinee.killed_half_way(&events()).await;
+    examinee.killed_half_way(&large_events()).await;
     let sink = examinee.sink();
-    deliver(&*sink, &events()).await.unwrap();
+    deliver(&*sink, &large_events()).await.unwrap();
     sink.close().await.unwrap();
     let arrived = examinee.arrived().await;
     assert!(arrived.ends_with(&[1, 2, 3]), "{arrived:?}");

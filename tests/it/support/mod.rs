@@ -30,6 +30,7 @@ use hooksink::config::{self, Inputs, SinkConfig};
 use hooksink::event::{Arrival, Context, Event, EventId, Kind, Record, Subject};
 use hooksink::model::Payload;
 use hooksink::names::SourceType;
+use hooksink::sinks::{Sink, Undelivered};
 use uuid::Uuid;
 
 /// How long a test waits for what must happen; never how long it takes.
@@ -94,6 +95,24 @@ pub(crate) fn decode(record: Arc<Record>) -> Event {
 /// The made-up event of this number as a sink is handed it.
 pub(crate) fn event(number: u64, person: &str) -> Event {
     decode(Arc::new(record(number, Some(person))))
+}
+
+/// Two of one person and one of another, larger than what pipes and sockets hold.
+pub(crate) fn large_events() -> Vec<Event> {
+    let large = |number, person| {
+        let raw = format!("{{\"number\":{number},\"text\":\"{}\"}}", "x".repeat(200_000));
+        decode(Arc::new(Record { raw: raw.into(), ..record(number, Some(person)) }))
+    };
+    vec![large(1, "ann"), large(2, "ann"), large(3, "bob")]
+}
+
+/// Delivers as the dispatcher would, no more at once than the sink wants and no longer than it may take.
+pub(crate) async fn deliver(sink: &dyn Sink, events: &[Event]) -> Result<(), Undelivered> {
+    for events in events.chunks(sink.limits().max_events) {
+        let call = tokio::time::timeout(sink.limits().timeout, sink.deliver(events));
+        call.await.expect("a sink ends its calls itself")?;
+    }
+    Ok(())
 }
 
 /// A sink as the configuration describes it: the lines below `[sinks.it]`.

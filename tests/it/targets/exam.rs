@@ -5,14 +5,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hooksink::event::{Event, Record};
+use hooksink::event::Event;
 use hooksink::sinks::{Blame, Sink, SinkError, Undelivered};
 use tokio::runtime::Runtime;
 
 use super::Server;
 use crate::support::server::eventually;
 use crate::support::tcp_proxy::{TcpProxy, Way};
-use crate::support::{decode, event, record, runtime, sink_config};
+use crate::support::{deliver, event, large_events, runtime, sink_config};
 
 struct Exam<S> {
     server: S,
@@ -35,24 +35,6 @@ pub(super) fn sit<S: Server>(test: &str) {
     exam.called_again_after_failure();
     exam.called_while_another_call_runs();
     exam.stopped_half_way();
-}
-
-/// Delivers as the dispatcher would, no more at once than the sink wants and no longer than it may take.
-async fn deliver(sink: &dyn Sink, events: &[Event]) -> Result<(), Undelivered> {
-    for events in events.chunks(sink.limits().max_events) {
-        let call = tokio::time::timeout(sink.limits().timeout, sink.deliver(events));
-        call.await.expect("a sink ends its calls itself")?;
-    }
-    Ok(())
-}
-
-/// Two of one person and one of another, larger than what sockets hold.
-fn events() -> Vec<Event> {
-    let large = |number, person| {
-        let raw = format!("{{\"number\":{number},\"text\":\"{}\"}}", "x".repeat(200_000));
-        decode(Arc::new(Record { raw: raw.into(), ..record(number, Some(person)) }))
-    };
-    vec![large(1, "ann"), large(2, "ann"), large(3, "bob")]
 }
 
 impl<S: Server> Exam<S> {
@@ -89,7 +71,7 @@ impl<S: Server> Exam<S> {
         numbers
     }
 
-    /// All of `events()` has arrived, each person's in order.
+    /// All of `large_events()` has arrived, each person's in order.
     #[track_caller]
     fn all_arrived(&mut self, place: &str) {
         let arrived = self.arrived(place);
@@ -99,10 +81,10 @@ impl<S: Server> Exam<S> {
 
     fn success(&mut self) {
         let (place, sink) = self.next();
-        self.deliver(&sink, &events()).expect("all is well");
+        self.deliver(&sink, &large_events()).expect("all is well");
         self.all_arrived(&place);
         let ids: Vec<_> = self.server.events(&place).iter().map(|event| event["id"].clone()).collect();
-        assert!(ids.contains(&events()[0].record.id.to_string().into()), "{ids:?}");
+        assert!(ids.contains(&large_events()[0].record.id.to_string().into()), "{ids:?}");
         self.runtime.block_on(sink.close()).expect("it closes");
     }
 
@@ -124,7 +106,7 @@ impl<S: Server> Exam<S> {
         let before = self.proxy.sent();
         self.proxy.set(Way::Held);
         let delivering = sink.clone();
-        let call = self.runtime.spawn(async move { deliver(&*delivering, &events()[..1]).await });
+        let call = self.runtime.spawn(async move { deliver(&*delivering, &large_events()[..1]).await });
         eventually("the call reaches the server", || (self.proxy.sent() > before).then_some(()));
         assert!(!call.is_finished(), "it is not delivered before the server has it");
         self.proxy.set(Way::Slow(Duration::from_millis(5)));
@@ -135,7 +117,7 @@ impl<S: Server> Exam<S> {
     fn dropped_connection(&mut self) {
         let (_, sink) = self.next();
         self.proxy.set(Way::Cut);
-        let failure = self.deliver(&sink, &events()[..1]).expect_err("nobody answers");
+        let failure = self.deliver(&sink, &large_events()[..1]).expect_err("nobody answers");
         assert!(matches!(failure.cause, SinkError::Transient { .. }), "{failure:?}");
         assert_eq!((failure.delivered, failure.blame), (0, Blame::Unknown));
     }
@@ -145,10 +127,10 @@ impl<S: Server> Exam<S> {
         for _ in 0..2 {
             // Once before there is a connection, and once with one.
             self.proxy.set(Way::Cut);
-            self.deliver(&sink, &events()).expect_err("nobody answers");
+            self.deliver(&sink, &large_events()).expect_err("nobody answers");
             self.proxy.set(Way::Open);
             // A client may still be about to notice; the dispatcher tries again too.
-            eventually("it delivers again", || self.deliver(&sink, &events()).ok());
+            eventually("it delivers again", || self.deliver(&sink, &large_events()).ok());
             self.all_arrived(&place);
         }
     }
@@ -175,16 +157,16 @@ impl<S: Server> Exam<S> {
         let before = self.proxy.sent();
         self.proxy.set(Way::Slow(Duration::from_millis(5)));
         let delivering = sink.clone();
-        let call = self.runtime.spawn(async move { deliver(&*delivering, &events()).await });
+        let call = self.runtime.spawn(async move { deliver(&*delivering, &large_events()).await });
         eventually("the call reaches the server", || (self.proxy.sent() > before).then_some(()));
         call.abort();
         let _ = self.runtime.block_on(call);
         // The same sink, as after a call that took too long, and then a new one, as after a crash.
         self.proxy.set(Way::Open);
-        eventually("it delivers again", || self.deliver(&sink, &events()).ok());
+        eventually("it delivers again", || self.deliver(&sink, &large_events()).ok());
         self.runtime.block_on(sink.close()).expect("it closes");
         let sink = self.sink(&place);
-        self.deliver(&sink, &events()).expect("all is well");
+        self.deliver(&sink, &large_events()).expect("all is well");
         self.all_arrived(&place);
     }
 }
