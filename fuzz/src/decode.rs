@@ -39,7 +39,7 @@ pub fn check(input: &[u8]) {
         subject: None,
         occurred_at: None,
         received_at: now(),
-        context,
+        context: Arc::new(context),
         raw: Bytes::copy_from_slice(raw),
     };
     let event = sources().decode(Arc::new(record.clone()));

@@ -1,6 +1,7 @@
 //! The loop of a sink: reads the journal, calls the sink, settles what became of events.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,7 +14,8 @@ use super::backoff::Backoff;
 use super::lanes::{Bounds, Call, CallId, Failure, Lanes, News, Next, Step};
 use super::sieve::{Sieve, Sifted};
 use crate::config::DeliveryConfig;
-use crate::journal::{Consumer, Journal, JournalError, Outcome};
+use crate::event::Lane;
+use crate::journal::{Consumer, Journal, JournalError, Outcome, Ticket};
 use crate::metrics::{Metrics, SinkLabels};
 use crate::names::SinkName;
 use crate::sinks::{Blame, Limits, Sink, SinkError, Undelivered};
@@ -60,15 +62,8 @@ impl Dispatcher {
             let mut lanes = Lanes::new(self.bounds());
             lanes.restore(consumer.parked().await?);
             let moved = consumer.moved();
-            let mut run = Run {
-                of: self,
-                consumer,
-                lanes,
-                calls: JoinSet::new(),
-                limits: self.limits(),
-                called: None,
-                told_full: false,
-            };
+            let calls = Calls { of: self, lanes, under_way: JoinSet::new(), limits: self.limits(), called: None };
+            let mut run = Run { of: self, consumer, calls, told_full: false };
             run.until(stop, &moved).await?;
             // Where others are to have some of the events, it goes on with the rest.
             run.finish().await?;
@@ -96,6 +91,10 @@ impl Dispatcher {
             linger: limits.linger,
         }
     }
+
+    fn labels(&self) -> SinkLabels {
+        SinkLabels { sink: self.sink.to_string() }
+    }
 }
 
 /// What a call came to.
@@ -105,13 +104,29 @@ type Ended = (CallId, Result<(), Failure>);
 struct Run<'a> {
     of: &'a Dispatcher,
     consumer: Box<dyn Consumer>,
+    calls: Calls<'a>,
+    /// Whether it was said that too much is parked.
+    told_full: bool,
+}
+
+/// The calls of a run: all that goes on while the consumer is busy.
+struct Calls<'a> {
+    of: &'a Dispatcher,
     lanes: Lanes,
-    calls: JoinSet<Ended>,
+    under_way: JoinSet<Ended>,
     limits: Limits,
     /// When the last call began.
     called: Option<Instant>,
-    /// Whether it was said that too much is parked.
-    told_full: bool,
+}
+
+/// What keeps further calls from being made.
+enum Needs {
+    /// This parked event.
+    Event(Lane, Ticket),
+    /// Time, if nothing else happens.
+    Time(Instant),
+    /// That a call ends or entries come.
+    News,
 }
 
 impl Run<'_> {
@@ -120,35 +135,24 @@ impl Run<'_> {
         let mut more = true;
         while !stop.is_cancelled() && !moved.is_cancelled() {
             // The sink is to have something to do while more is read, but not less than would fill a call.
-            if self.lanes.at_hand() >= self.limits.max_events {
+            if self.calls.lanes.at_hand() >= self.calls.limits.max_events {
                 self.call().await?;
             }
-            if more && let Some((events, bytes)) = self.lanes.room() {
-                let entries = self.consumer.read(events, bytes).await?;
-                more = !entries.is_empty();
-                let sifting = self.of.sieve.sift(entries);
-                let Sifted { wanted, outcomes } = tokio::select! {
-                    // What is not settled is read again by the next process.
-                    () = stop.cancelled() => break,
-                    sifted = sifting => sifted?,
-                };
-                if !outcomes.is_empty() {
-                    self.consumer.settle(outcomes).await?;
-                }
-                let step = self.lanes.add(wanted);
-                self.settle(step).await?;
+            if more && let Some(room) = self.calls.lanes.room() {
+                let Some(read) = self.read(room, stop).await? else { break };
+                more = read;
             }
             let wake = self.call().await?;
-            let step = self.lanes.relieve();
+            let step = self.calls.lanes.relieve();
             if !step.outcomes.is_empty() {
                 self.settle(step).await?;
                 continue;
             }
             self.tell_full();
-            let room = self.lanes.room().is_some();
+            let room = self.calls.lanes.room().is_some();
             if more && room {
                 // What the sieve drops takes no room, so that this may go on for long.
-                if let Some(ended) = self.calls.try_join_next() {
+                if let Some(ended) = self.calls.under_way.try_join_next() {
                     self.ended(ended?).await?;
                 }
                 continue;
@@ -156,7 +160,7 @@ impl Run<'_> {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = moved.cancelled() => break,
-                Some(ended) = self.calls.join_next() => self.ended(ended?).await?,
+                Some(ended) = self.calls.under_way.join_next() => self.ended(ended?).await?,
                 () = self.consumer.ready(), if !more && room => more = true,
                 () = sleep_until(wake), if wake.is_some() => {}
             }
@@ -164,65 +168,69 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Reads as many events and bytes at most, and makes calls meanwhile. Whether there were any; nothing, if it is to
+    /// stop.
+    async fn read(
+        &mut self,
+        (events, bytes): (usize, usize),
+        stop: &CancellationToken,
+    ) -> Result<Option<bool>, DispatchError> {
+        // The journal is told when it has been read.
+        let mut step = Step::default();
+        let read = {
+            let Self { of, consumer, calls, .. } = self;
+            let mut reading = pin!(async {
+                let entries = consumer.read(events, bytes).await?;
+                let any = !entries.is_empty();
+                tokio::select! {
+                    // What is not settled is read again by the next process.
+                    () = stop.cancelled() => Ok(None),
+                    sifted = of.sieve.sift(entries) => Ok::<_, DispatchError>(Some((any, sifted?))),
+                }
+            });
+            loop {
+                tokio::select! {
+                    read = &mut reading => break read,
+                    Some(ended) = calls.under_way.join_next() => {
+                        step.append(calls.ended(ended?)?);
+                        if !stop.is_cancelled() {
+                            calls.call();
+                        }
+                    }
+                }
+            }
+        };
+        self.settle(step).await?;
+        let Some((any, Sifted { wanted, outcomes })) = read? else { return Ok(None) };
+        if !outcomes.is_empty() {
+            self.consumer.settle(outcomes).await?;
+        }
+        let step = self.calls.lanes.add(wanted);
+        self.settle(step).await?;
+        Ok(Some(any))
+    }
+
     /// Makes all calls that can be made now. When there will be more, if nothing else happens.
     async fn call(&mut self) -> Result<Option<Instant>, DispatchError> {
         loop {
-            let now = Instant::now();
-            let gathered = self.called.map(|called| called + self.limits.linger).filter(|gathered| *gathered > now);
-            if gathered.is_some() && self.lanes.held() < self.limits.max_events && self.lanes.room().is_some() {
-                return Ok(gathered);
-            }
-            match self.lanes.next(now, &self.limits) {
-                Next::Call(call) => {
-                    self.called = Some(now);
-                    self.start(call);
-                }
-                Next::Load(lane, ticket) => {
+            match self.calls.call() {
+                Needs::Event(lane, ticket) => {
                     let record = self.consumer.load(ticket).await?.map(|entry| entry.record);
                     if record.is_none() {
                         warn!(sink = %self.of.sink, ?ticket, "a parked event is not in the journal any more");
                         self.consumer.settle(vec![(ticket, Outcome::Delivered)]).await?;
                     }
-                    self.lanes.loaded(&lane, ticket, record);
+                    self.calls.lanes.loaded(&lane, ticket, record);
                 }
-                Next::Wait(until) => return Ok(Some(until)),
-                Next::Idle => return Ok(None),
+                Needs::Time(until) => return Ok(Some(until)),
+                Needs::News => return Ok(None),
             }
         }
-    }
-
-    /// Starts a call as a task of its own, so that encoding for one sink uses more than one core.
-    fn start(&mut self, Call { id, records }: Call) {
-        let (target, sieve, timeout) = (self.of.target.clone(), self.of.sieve.clone(), self.limits.timeout);
-        self.calls.spawn(async move {
-            let call = async {
-                let events = sieve.events(records).await.map_err(|(position, cause)| unsent(position, cause))?;
-                match tokio::time::timeout(timeout, target.deliver(&events)).await {
-                    Ok(result) => result.map_err(failure),
-                    Err(_) => Err(unknown(format!("no result within {timeout:?}"))),
-                }
-            };
-            // A panic fails the call, so that an event that causes it is found like any other poison.
-            let result = AssertUnwindSafe(call).catch_unwind().await;
-            (id, result.unwrap_or_else(|_| Err(unknown("the sink panicked".to_owned()))))
-        });
     }
 
     /// Takes in a call that ended, and all others that did.
     async fn ended(&mut self, first: Ended) -> Result<(), DispatchError> {
-        let mut step = Step::default();
-        let mut next = Some(first);
-        while let Some((id, result)) = next {
-            if let Err(failure) = &result {
-                debug!(sink = %self.of.sink, delivered = failure.delivered, cause = %failure.cause, "a call failed");
-                self.of.metrics.sink_retries.get_or_create(&self.labels()).inc();
-            }
-            let one = self.lanes.done(id, result, Instant::now(), rand::random());
-            step.outcomes.extend(one.outcomes);
-            step.news.extend(one.news);
-            step.delivered += one.delivered;
-            next = self.calls.try_join_next().transpose()?;
-        }
+        let step = self.calls.ended(first)?;
         self.settle(step).await
     }
 
@@ -232,7 +240,7 @@ impl Run<'_> {
             self.consumer.settle(step.outcomes).await?;
         }
         if step.delivered > 0 {
-            self.of.metrics.sink_delivered.get_or_create(&self.labels()).inc_by(step.delivered as u64);
+            self.of.metrics.sink_delivered.get_or_create(&self.of.labels()).inc_by(step.delivered as u64);
         }
         let sink = &self.of.sink;
         for news in step.news {
@@ -248,10 +256,11 @@ impl Run<'_> {
     }
 
     fn tell_full(&mut self) {
-        if self.lanes.parked_low() {
+        let lanes = &self.calls.lanes;
+        if lanes.parked_low() {
             self.told_full = false;
         }
-        if self.lanes.parked_full() && !self.told_full {
+        if lanes.parked_full() && !self.told_full {
             self.told_full = true;
             warn!(
                 sink = %self.of.sink,
@@ -263,14 +272,67 @@ impl Run<'_> {
 
     /// Lets calls under way end, and makes everything settled durable.
     async fn finish(mut self) -> Result<(), DispatchError> {
-        while let Some(ended) = self.calls.join_next().await {
+        while let Some(ended) = self.calls.under_way.join_next().await {
             self.ended(ended?).await?;
         }
         Ok(self.consumer.flush().await?)
     }
+}
 
-    fn labels(&self) -> SinkLabels {
-        SinkLabels { sink: self.of.sink.to_string() }
+impl Calls<'_> {
+    /// Makes calls until something is needed for the next one.
+    fn call(&mut self) -> Needs {
+        loop {
+            let now = Instant::now();
+            let gathered = self.called.map(|called| called + self.limits.linger).filter(|gathered| *gathered > now);
+            if let Some(gathered) = gathered
+                && self.lanes.held() < self.limits.max_events
+                && self.lanes.room().is_some()
+            {
+                return Needs::Time(gathered);
+            }
+            match self.lanes.next(now, &self.limits) {
+                Next::Call(call) => {
+                    self.called = Some(now);
+                    self.start(call);
+                }
+                Next::Load(lane, ticket) => return Needs::Event(lane, ticket),
+                Next::Wait(until) => return Needs::Time(until),
+                Next::Idle => return Needs::News,
+            }
+        }
+    }
+
+    /// Starts a call as a task of its own, so that encoding for one sink uses more than one core.
+    fn start(&mut self, Call { id, records }: Call) {
+        let (target, sieve, timeout) = (self.of.target.clone(), self.of.sieve.clone(), self.limits.timeout);
+        self.under_way.spawn(async move {
+            let call = async {
+                let events = sieve.events(records).await.map_err(|(position, cause)| unsent(position, cause))?;
+                match tokio::time::timeout(timeout, target.deliver(&events)).await {
+                    Ok(result) => result.map_err(failure),
+                    Err(_) => Err(unknown(format!("no result within {timeout:?}"))),
+                }
+            };
+            // A panic fails the call, so that an event that causes it is found like any other poison.
+            let result = AssertUnwindSafe(call).catch_unwind().await;
+            (id, result.unwrap_or_else(|_| Err(unknown("the sink panicked".to_owned()))))
+        });
+    }
+
+    /// Takes in a call that ended, and all others that did.
+    fn ended(&mut self, first: Ended) -> Result<Step, JoinError> {
+        let mut step = Step::default();
+        let mut next = Some(first);
+        while let Some((id, result)) = next {
+            if let Err(failure) = &result {
+                debug!(sink = %self.of.sink, delivered = failure.delivered, cause = %failure.cause, "a call failed");
+                self.of.metrics.sink_retries.get_or_create(&self.of.labels()).inc();
+            }
+            step.append(self.lanes.done(id, result, Instant::now(), rand::random()));
+            next = self.under_way.try_join_next().transpose()?;
+        }
+        Ok(step)
     }
 }
 

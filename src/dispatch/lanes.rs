@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
 use super::health::{Health, Mark, WITNESSES};
-use crate::event::{EventId, Kind, Lane, Record};
+use crate::event::{EventId, Kind, Lane, LaneMap, Record};
 use crate::journal::{Entry, Outcome, Parked, Ticket};
 use crate::sinks::{Blame, Limits};
 
@@ -90,6 +90,15 @@ pub(super) struct Step {
     pub(super) delivered: usize,
 }
 
+impl Step {
+    /// What follows it.
+    pub(super) fn append(&mut self, later: Self) {
+        self.outcomes.extend(later.outcomes);
+        self.news.extend(later.news);
+        self.delivered += later.delivered;
+    }
+}
+
 /// What is known of an event that was tried.
 #[derive(Debug)]
 struct Trouble {
@@ -152,7 +161,7 @@ struct Flight {
 pub(super) struct Lanes {
     bounds: Bounds,
     health: Health,
-    queues: HashMap<Lane, Queue>,
+    queues: LaneMap<Queue>,
     /// Lanes that can be taken from, the longest waiting first.
     ready: VecDeque<Lane>,
     /// Lanes in back-off. The number tells equal moments apart.
@@ -176,7 +185,7 @@ impl Lanes {
         Self {
             health: Health::new(bounds.backoff),
             bounds,
-            queues: HashMap::new(),
+            queues: LaneMap::default(),
             ready: VecDeque::new(),
             waiting: BTreeMap::new(),
             troubled: HashSet::new(),

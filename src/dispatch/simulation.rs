@@ -45,7 +45,7 @@ fn record(number: u64, person: Option<u64>) -> Arc<Record> {
         subject: person.and_then(|person| Subject::new(&person.to_string())),
         occurred_at: None,
         received_at: DateTime::<Utc>::UNIX_EPOCH,
-        context: Context::bare(Arc::new(Arrival {
+        context: Arc::new(Context::bare(Arc::new(Arrival {
             request_id: String::new(),
             client_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             proofs: Vec::new(),
@@ -53,7 +53,7 @@ fn record(number: u64, person: Option<u64>) -> Arc<Record> {
             content_encoding: None,
             user_agent: None,
             wx_gtrid: None,
-        })),
+        }))),
         raw: Bytes::from(vec![b'x'; 10 + (number % 50) as usize]),
     })
 }

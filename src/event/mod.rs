@@ -6,6 +6,7 @@ mod context;
 mod kind;
 mod schema;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -83,8 +84,8 @@ pub struct Record {
     pub occurred_at: Option<DateTime<Utc>>,
     /// When hooksink received it.
     pub received_at: DateTime<Utc>,
-    /// What stood around the item, and how the request arrived.
-    pub context: Context,
+    /// What stood around the item, and how the request arrived; items of a request may share it.
+    pub context: Arc<Context>,
     /// The item, exactly as it came.
     pub raw: Bytes,
 }
@@ -97,6 +98,9 @@ pub enum Lane {
     /// This event alone.
     Single(EventId),
 }
+
+/// Values by lane. Every event is looked up several times on its way; the hash has a seed of its own in each process.
+pub(crate) type LaneMap<V> = HashMap<Lane, V, foldhash::fast::RandomState>;
 
 impl Record {
     /// The lane the record belongs to.

@@ -30,7 +30,7 @@ fn event(fields: &str) -> Event {
         subject: Subject::new("447700900123"),
         occurred_at: None,
         received_at: DateTime::from_timestamp(1_762_000_000, 0).unwrap(),
-        context: Around::bare(Arc::new(arrival)),
+        context: Arc::new(Around::bare(Arc::new(arrival))),
         raw: Bytes::from(fields.to_owned()),
     };
     let fields = RawValue::from_string(fields.to_owned()).unwrap();

@@ -47,6 +47,24 @@ impl<'a> Json<'a> {
         read(scanner, room, NESTING)
     }
 
+    /// What it is.
+    pub fn kind(&self) -> Type {
+        match self {
+            Self::Null => Type::Null,
+            Self::Truth(_) => Type::Truth,
+            Self::Number(_) => Type::Number,
+            Self::Text(_) => Type::Text,
+            Self::List(_) => Type::List,
+            Self::Object(_) => Type::Object,
+        }
+    }
+
+    /// The member of this name, if it is an object that has one.
+    pub fn member(&self, name: &str) -> Option<&Self> {
+        let Self::Object(members) = self else { return None };
+        members.iter().find(|(member, _)| member == name).map(|(_, value)| value)
+    }
+
     /// Whether it is `null`.
     pub fn is_null(&self) -> bool {
         matches!(self, Self::Null)

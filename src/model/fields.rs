@@ -18,6 +18,11 @@ impl<'a> Fields<'a> {
         self.0.iter().position(|(field, _)| field == name)
     }
 
+    /// The fields, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Json<'a>)> {
+        self.0.iter().map(|(name, value)| (&**name, value))
+    }
+
     /// Whether no field is left.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -1,15 +1,13 @@
 //! Which events may be sent at once, for sinks that send several before they wait for any.
 
-use std::collections::HashMap;
-
-use crate::event::Lane;
+use crate::event::{Lane, LaneMap};
 
 /// Positions of events in rounds, of which each begins when the one before was acknowledged: within a round, all events
 /// of a lane go to one place, which keeps their order. Where none does, each event is a place of its own. In rounds and
 /// within them, events keep their order.
 pub(super) fn rounds<P: Copy + PartialEq>(events: impl Iterator<Item = (Lane, P)>) -> Vec<Vec<usize>> {
     let mut rounds: Vec<Vec<usize>> = Vec::new();
-    let mut last: HashMap<Lane, (usize, P)> = HashMap::new();
+    let mut last: LaneMap<(usize, P)> = LaneMap::default();
     for (position, (lane, place)) in events.enumerate() {
         let (round, of_lane) = last.entry(lane).or_insert((0, place));
         if *of_lane != place {

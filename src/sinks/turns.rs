@@ -4,12 +4,12 @@
 //! the person's later events are there, and the failed one comes after them. So the next event of a lane is sent when
 //! the one before is acknowledged, and after a failure no further event of its lane.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
 use super::{Blame, SinkError, Undelivered};
-use crate::event::{Event, Lane};
+use crate::event::{Event, LaneMap};
 
 /// Sends each event with `send`, at most `at_once` at a time and one of a lane. What failed is told of the first event,
 /// in the order of `events`, that did not get through; those behind it are sent again with the same ids.
@@ -26,7 +26,7 @@ where
     // Of each event, the next of its lane; and the first of each lane, whose turn it is.
     let mut next: Vec<Option<usize>> = vec![None; events.len()];
     let mut due = VecDeque::with_capacity(events.len());
-    let mut last: HashMap<Lane, usize> = HashMap::with_capacity(events.len());
+    let mut last = LaneMap::with_capacity_and_hasher(events.len(), Default::default());
     for (position, event) in events.iter().enumerate() {
         match last.insert(event.record.lane(), position) {
             Some(before) => next[before] = Some(position),
@@ -105,7 +105,7 @@ mod tests {
             subject: Subject::new(person),
             occurred_at: None,
             received_at: DateTime::UNIX_EPOCH,
-            context: Context::bare(Arc::new(arrival)),
+            context: Arc::new(Context::bare(Arc::new(arrival))),
             raw: Bytes::from_static(b"{}"),
         };
         Event { record: Arc::new(record), payload: Arc::new(Payload::Opaque) }

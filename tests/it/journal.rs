@@ -67,7 +67,7 @@ pub(crate) fn record(n: u64) -> Record {
         subject: if n.is_multiple_of(5) { None } else { Subject::new(&format!("person-{}", n % 3)) },
         occurred_at: (!n.is_multiple_of(4)).then(|| DateTime::from_timestamp_millis(1_700_000_000_123).unwrap()),
         received_at: DateTime::from_timestamp_millis(Utc::now().timestamp_millis()).unwrap(),
-        context: Context {
+        context: Arc::new(Context {
             object: Some("page".to_owned()),
             entry_id: Some("1517776481860111".to_owned()),
             entry_time: None,
@@ -82,7 +82,7 @@ pub(crate) fn record(n: u64) -> Record {
                 user_agent: Some("ünï\u{0}".to_owned()),
                 wx_gtrid: None,
             }),
-        },
+        }),
         raw: Bytes::from(format!("{{\"n\": {n}, \"bytes\": \"\u{0}\u{7f}\"}} \n").into_bytes()),
     }
 }

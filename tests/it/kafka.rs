@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hooksink::event::{Arrival, Event, Kind, Record};
+use hooksink::event::{Arrival, Context, Event, Kind, Record};
 use hooksink::model::Payload;
 use hooksink::names::SourceType;
 use hooksink::sinks::{Blame, Sink, SinkError, Undelivered};
@@ -109,7 +109,7 @@ async fn a_body_that_is_no_json_is_the_value_as_it_came() {
     let cluster = MockKafka::start(1);
     let mut record = record(1, Some("ann"));
     let arrival = Arrival { content_type: Some("text/plain".to_owned()), ..(*record.context.arrival).clone() };
-    record.context.arrival = Arc::new(arrival);
+    record.context = Arc::new(Context::bare(Arc::new(arrival)));
     let event = Event { record: Arc::new(record), payload: Arc::new(Payload::Opaque) };
     sink(&cluster, "topic = \"t\"\nformat = \"cloudevents_binary\"")
         .deliver(std::slice::from_ref(&event))

@@ -11,6 +11,7 @@
 //! can read it.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use chrono::{DateTime, Utc};
@@ -156,7 +157,7 @@ fn parse(payload: &[u8]) -> Option<Kept> {
         subject: known.subject,
         occurred_at,
         received_at: time(known.received_at)?,
-        context: known.context.into_owned(),
+        context: Arc::new(known.context.into_owned()),
         // A copy, so that it does not keep the client library's whole buffer.
         raw: Bytes::copy_from_slice(raw),
     })))

@@ -21,7 +21,7 @@ fn record(n: u128) -> Record {
         subject: Subject::new(&format!("person-{}", n % 7)),
         occurred_at: (!n.is_multiple_of(2)).then(|| DateTime::from_timestamp_millis(1_700_000_000_123).unwrap()),
         received_at: DateTime::from_timestamp_millis(Utc::now().timestamp_millis()).unwrap(),
-        context: Context {
+        context: Arc::new(Context {
             object: Some("page".to_owned()),
             entry_id: None,
             entry_time: Some("0".to_owned()),
@@ -36,7 +36,7 @@ fn record(n: u128) -> Record {
                 user_agent: Some("ünï\u{0}\r\n".to_owned()),
                 wx_gtrid: None,
             }),
-        },
+        }),
         raw: Bytes::from_static(b"{\"a\": 1.10 }\0\xff\r\n"),
     }
 }

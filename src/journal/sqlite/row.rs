@@ -71,7 +71,7 @@ impl Prepared {
 pub(super) struct Records {
     source: Option<SourceName>,
     text: String,
-    context: Option<Context>,
+    context: Option<Arc<Context>>,
 }
 
 impl Records {
@@ -103,13 +103,13 @@ impl Records {
         }
     }
 
-    fn context(&mut self, text: &str) -> serde_json::Result<Context> {
+    fn context(&mut self, text: &str) -> serde_json::Result<Arc<Context>> {
         match &self.context {
             Some(context) if self.text == text => Ok(context.clone()),
             _ => {
                 let context: Context = serde_json::from_str(text)?;
                 text.clone_into(&mut self.text);
-                Ok(self.context.insert(context).clone())
+                Ok(self.context.insert(Arc::new(context)).clone())
             }
         }
     }

@@ -56,14 +56,14 @@ fn record(n: u128) -> Record {
         subject: None,
         occurred_at: None,
         received_at: Utc::now(),
-        context: Context {
+        context: Arc::new(Context {
             object: None,
             entry_id: None,
             entry_time: None,
             field: None,
             place: Place::Messaging,
             arrival: Arc::new(arrival),
-        },
+        }),
         raw: Bytes::from(vec![b'x'; 50_000]),
     }
 }

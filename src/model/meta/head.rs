@@ -2,11 +2,11 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
 
-use crate::json::{Scanner, Type, scalar};
-use crate::model::{Zone, parse_time};
+use crate::json::{Json, Scanner, Type, scalar};
+use crate::model::{Fields, Zone, parse_time};
 
 /// What must be known of an item when it is received. A look at the item's top, without building anything, so that it
-/// costs little and fails never.
+/// costs little and fails never. Where an item has been read as a tree, the tree is looked at.
 #[derive(Clone, Default)]
 pub struct Head<'a> {
     /// Which event it is; none if nothing that Meta is known to send is in it.
@@ -15,8 +15,11 @@ pub struct Head<'a> {
     pub sender_id: Option<Cow<'a, str>>,
     /// `recipient.id`, digit for digit.
     pub recipient_id: Option<Cow<'a, str>>,
-    /// `timestamp`, as it stands in the JSON.
-    pub timestamp: Option<&'a str>,
+    /// `timestamp`, where it is a scalar.
+    pub timestamp: Option<Cow<'a, str>>,
+    /// Whether the `timestamp` is a number other than 0 or a non-empty string: a time of its own, readable or not, which
+    /// is the same in every copy of the item.
+    pub has_own_time: bool,
     /// `field` of an item of `changes`, if there is a `value` beside it or not.
     pub field: Option<Cow<'a, str>>,
     /// Whether there is a `value`.
@@ -74,6 +77,17 @@ impl EventKey {
             _ => return None,
         })
     }
+
+    /// The event that an item with a field of this name and type is. `is_echo` is what a `message` says of itself.
+    fn of(name: &str, found: Type, is_echo: bool) -> Option<Self> {
+        let (event, object) = Self::named(name)?;
+        let fits = if object { found == Type::Object } else { found != Type::Null };
+        fits.then_some(if event == Self::Message && is_echo { Self::MessageEcho } else { event })
+    }
+}
+
+fn is_true(text: &str) -> bool {
+    matches!(text, "true" | "True" | "TRUE" | "1")
 }
 
 /// The last scalar of this name in the next value, if that is an object.
@@ -102,13 +116,18 @@ impl<'a> Head<'a> {
             match &*name {
                 "sender" => head.sender_id = scalar_within(value, "id")?,
                 "recipient" => head.recipient_id = scalar_within(value, "id")?,
-                "timestamp" => head.timestamp = Some(value.value()?),
+                "timestamp" => {
+                    let json = value.value()?;
+                    head.has_own_time = match json.strip_prefix('"') {
+                        Some(text) => text != "\"",
+                        None => is_other_than_zero(json),
+                    };
+                    head.timestamp = scalar(json);
+                }
                 "field" => head.field = scalar(value.value()?),
                 other => {
                     head.has_value |= other == "value";
-                    if let Some(event) = Self::event(other, value)? {
-                        head.event = Some(head.event.map_or(event, |first| first.min(event)));
-                    }
+                    head.note(Self::event(other, value)?);
                 }
             }
             Some(())
@@ -116,27 +135,47 @@ impl<'a> Head<'a> {
         Some(is_object.then_some(head))
     }
 
-    /// The event that an item with this field is.
-    fn event(name: &str, value: &mut Scanner<'a>) -> Option<Option<EventKey>> {
-        let (named, found) = (EventKey::named(name), value.peek()?);
-        if matches!(named, Some((EventKey::Message, _))) && found == Type::Object {
-            let echo = scalar_within(value, "is_echo")?;
-            let echo = echo.is_some_and(|truth| matches!(&*truth, "true" | "True" | "TRUE" | "1"));
-            return Some(Some(if echo { EventKey::MessageEcho } else { EventKey::Message }));
+    /// The same of an item that has been read as a tree.
+    pub(super) fn of_tree(item: &'a Fields<'_>) -> Self {
+        let mut head = Self::default();
+        for (name, value) in item.iter() {
+            match name {
+                "sender" => head.sender_id = value.member("id").and_then(Json::scalar).map(Cow::Borrowed),
+                "recipient" => head.recipient_id = value.member("id").and_then(Json::scalar).map(Cow::Borrowed),
+                "timestamp" => {
+                    head.has_own_time = match value {
+                        Json::Text(text) => !text.is_empty(),
+                        Json::Number(digits) => is_other_than_zero(digits),
+                        _ => false,
+                    };
+                    head.timestamp = value.scalar().map(Cow::Borrowed);
+                }
+                "field" => head.field = value.scalar().map(Cow::Borrowed),
+                other => {
+                    head.has_value |= other == "value";
+                    let is_echo = value.member("is_echo").and_then(Json::scalar).is_some_and(is_true);
+                    head.note(EventKey::of(other, value.kind(), is_echo));
+                }
+            }
         }
-        value.value()?;
-        let fits = |object| if object { found == Type::Object } else { found != Type::Null };
-        Some(named.and_then(|(event, object)| fits(object).then_some(event)))
+        head
     }
 
-    /// Whether the item has a `timestamp` that is a number other than 0 or a non-empty string: a time of its own,
-    /// readable or not, which is the same in every copy of it.
-    pub fn has_own_time(&self) -> bool {
-        match self.timestamp {
-            None => false,
-            Some(json) if json.starts_with('"') => json != "\"\"",
-            Some(json) => json.parse::<f64>().is_ok_and(|number| number != 0.0),
-        }
+    /// Of several events the first of their order counts.
+    fn note(&mut self, event: Option<EventKey>) {
+        self.event = self.event.into_iter().chain(event).min();
+    }
+
+    /// The event that an item with this field is.
+    fn event(name: &str, value: &mut Scanner<'a>) -> Option<Option<EventKey>> {
+        let found = value.peek()?;
+        let is_echo = if name == "message" {
+            scalar_within(value, "is_echo")?.is_some_and(|truth| is_true(&truth))
+        } else {
+            value.value()?;
+            false
+        };
+        Some(EventKey::of(name, found, is_echo))
     }
 
     /// The page, and the person on the other side.
@@ -152,8 +191,13 @@ impl<'a> Head<'a> {
 
     /// When it happened, if it says so readably.
     pub fn time(&self) -> Option<DateTime<Utc>> {
-        parse_time(&scalar(self.timestamp?)?, Zone::UTC)
+        parse_time(self.timestamp.as_deref()?, Zone::UTC)
     }
+}
+
+/// Whether this JSON is a number other than 0.
+fn is_other_than_zero(json: &str) -> bool {
+    json.parse::<f64>().is_ok_and(|number| number != 0.0)
 }
 
 crate::model::veil::veiled!(Head<'_>);
@@ -161,9 +205,21 @@ crate::model::veil::veiled!(Head<'_>);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::lenient;
+
+    /// What a look at this item tells, and the same of its tree.
+    fn head<T>(item: &str, tell: impl Fn(&Head<'_>) -> T) -> Option<T>
+    where
+        T: PartialEq + std::fmt::Debug,
+    {
+        let told = tell(&Head::of(item)?);
+        let tree = Fields::new(lenient::object(item).unwrap());
+        assert_eq!(tell(&Head::of_tree(&tree)), told, "{item}");
+        Some(told)
+    }
 
     fn event(item: &str) -> Option<EventKey> {
-        Head::of(item)?.event
+        head(item, |head| head.event)?
     }
 
     #[test]
@@ -207,7 +263,7 @@ mod tests {
             (r#"{"timestamp":true}"#, false),
             ("{}", false),
         ] {
-            assert_eq!(Head::of(item).unwrap().has_own_time(), expected, "{item}");
+            assert_eq!(head(item, |head| head.has_own_time), Some(expected), "{item}");
         }
     }
 
@@ -226,9 +282,11 @@ mod tests {
             (r#"{"sender":{"id":"P"},"recipient":{"id":"P"},"message":{}}"#, Some("P"), "P", ""),
             ("{}", None, "", ""),
         ] {
-            let head = Head::of(item).unwrap();
-            let (is_page, is_person) = head.sides(entry);
-            assert_eq!((is_page.unwrap_or(""), is_person.unwrap_or("")), (page, person), "{item}");
+            let sides = |head: &Head<'_>| {
+                let (page, person) = head.sides(entry);
+                (page.unwrap_or("").to_owned(), person.unwrap_or("").to_owned())
+            };
+            assert_eq!(head(item, sides), Some((page.to_owned(), person.to_owned())), "{item}");
         }
     }
 }

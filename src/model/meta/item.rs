@@ -66,8 +66,10 @@ impl<'a> Opened<'a> {
     /// The item, and the fields of the object below `key`; none if the item is no object.
     pub(super) fn at(json: &'a str, around: Surroundings<'_>, key: &'static str) -> Option<(Self, Fields<'a>)> {
         let mut fields = Fields::new(lenient::object(json)?);
-        let head = Head::of(json)?;
-        let item = Item::new(&head, around);
+        // What a tree does not hold stands in it as text.
+        let whole = ["sender", "recipient", key].iter().all(|name| !matches!(fields.peek(name), Some(Json::Text(_))));
+        let head = if whole { Head::of_tree(&fields) } else { Head::of(json)? };
+        let (item, has_own_time) = (Item::new(&head, around), head.has_own_time);
         for (name, id) in [("sender", &item.sender_id), ("recipient", &item.recipient_id)] {
             if id.is_some()
                 && let Some(mut side) = fields.object(name)
@@ -77,8 +79,7 @@ impl<'a> Opened<'a> {
             }
         }
         // Both 0 and an empty text say that there is none, which is nothing to keep.
-        let says_none =
-            !head.has_own_time() && matches!(fields.peek("timestamp"), Some(Json::Number(_) | Json::Text(_)));
+        let says_none = !has_own_time && matches!(fields.peek("timestamp"), Some(Json::Number(_) | Json::Text(_)));
         if item.timestamp.is_some() || says_none {
             fields.value("timestamp");
         }

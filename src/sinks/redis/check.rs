@@ -102,7 +102,7 @@ async fn what_is_kept(server: &mut Connection) -> (Vec<String>, Vec<String>) {
                 Some("no") => {
                     "appendonly is on, without syncs: a power cut loses what the kernel had not written yet".to_owned()
                 }
-                _ => "appendonly is on: a power cut loses the last second at most".to_owned(),
+                _ => "appendonly is on, with a sync each second: a crash loses the last two seconds at most".to_owned(),
             });
         }
         _ => warnings

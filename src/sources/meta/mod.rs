@@ -126,7 +126,7 @@ impl Recorder<'_> {
             object: part.object.as_deref(),
             entry_id: part.entry_id.as_deref(),
             field,
-            entry_time: part.entry_time.as_deref().filter(|_| in_changes || !head.has_own_time()),
+            entry_time: part.entry_time.as_deref().filter(|_| in_changes || !head.has_own_time),
         };
         let sides = if in_changes { (None, None) } else { head.sides(part.entry_id.as_deref()) };
         Record {
@@ -137,7 +137,7 @@ impl Recorder<'_> {
             subject: sides.1.filter(|person| person.len() <= MAX_NAME).and_then(Subject::new),
             occurred_at: head.time().or_else(|| parse_time(part.entry_time.as_deref()?, Zone::UTC)),
             received_at: self.received_at,
-            context: Context {
+            context: Arc::new(Context {
                 object: part.object.as_deref().map(str::to_owned),
                 entry_id: part.entry_id.as_deref().map(str::to_owned),
                 entry_time: part.entry_time.as_deref().map(str::to_owned),
@@ -149,7 +149,7 @@ impl Recorder<'_> {
                     List::Bare => Place::Bare,
                 },
                 arrival: self.arrival.clone(),
-            },
+            }),
             raw,
         }
     }
@@ -164,7 +164,7 @@ impl Recorder<'_> {
             subject: None,
             occurred_at: None,
             received_at: self.received_at,
-            context: Context::bare(self.arrival.clone()),
+            context: Arc::new(Context::bare(self.arrival.clone())),
             raw: self.body.clone(),
         }
     }

@@ -1,5 +1,7 @@
 //! Webex Connect: one JSON object a request, whose shape says what it is.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 
 use super::{Handshake, Source, Split, identity};
@@ -98,7 +100,7 @@ impl Source for WebexConnect {
             subject,
             occurred_at,
             received_at,
-            context: Context::bare(request.arrival().clone()),
+            context: Arc::new(Context::bare(request.arrival().clone())),
             raw: raw.clone(),
         };
         Split { records: vec![record], json }

@@ -66,7 +66,7 @@ pub(crate) fn record(number: u64, person: Option<&str>) -> Record {
         subject: person.and_then(Subject::new),
         occurred_at: None,
         received_at: DateTime::from_timestamp_millis(Utc::now().timestamp_millis()).expect("a time"),
-        context: Context::bare(Arc::new(Arrival {
+        context: Arc::new(Context::bare(Arc::new(Arrival {
             request_id: format!("request-{number}"),
             client_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             proofs: Vec::new(),
@@ -74,7 +74,7 @@ pub(crate) fn record(number: u64, person: Option<&str>) -> Record {
             content_encoding: None,
             user_agent: None,
             wx_gtrid: None,
-        })),
+        }))),
         raw: Bytes::from(format!("{{ \"number\": {number} }}")),
     }
 }

@@ -1,15 +1,15 @@
 //! Servers in trouble while the real binary delivers to them: not there at first, killed, paused, slow, cut off,
 //! emptied. Nothing is lost, each person's events come in order, and copies have the id of the first.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::Server;
-use crate::support::runtime;
 use crate::support::senders::{SOURCE, check, has_all, owed, senders, under_gentle_load};
 use crate::support::server::{TestServer, eventually};
 use crate::support::tcp_proxy::{TcpProxy, Way};
+use crate::support::{DEADLINE, runtime};
 
 const PEOPLE: usize = 6;
 
@@ -32,6 +32,18 @@ fn metric(server: &TestServer, name: &str) -> u64 {
 fn no_dead_letters(server: &TestServer, sinks: &[&str]) {
     for sink in sinks {
         assert_eq!(metric(server, &format!("hooksink_sink_dead_letters{{sink=\"{sink}\"}}")), 0, "{sink}");
+    }
+}
+
+/// Waits until all of it has arrived, and says what has not.
+#[track_caller]
+fn arrives_all<S: Server>(target: &mut S, place: &str, owed: &[String]) {
+    let deadline = Instant::now() + DEADLINE;
+    while !has_all(&target.events(place), owed) {
+        // `check` says what is missing.
+        if Instant::now() >= deadline {
+            return check(place, &target.events(place), owed);
+        }
     }
 }
 
@@ -77,7 +89,7 @@ pub(super) fn trouble<S: Server>(test: &str) {
     });
     let owed = owed(&senders);
     for place in places {
-        eventually("all that is owed arrives", || has_all(&target.events(place), &owed).then_some(()));
+        arrives_all(&mut target, place, &owed);
         check(place, &target.events(place), &owed);
     }
     no_dead_letters(&server, &places);

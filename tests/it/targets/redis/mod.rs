@@ -102,7 +102,9 @@ impl Server for RedisServer {
     const TYPE: &'static str = "redis";
 
     fn start(test: &str) -> Option<Self> {
-        Self::with(test, &[])
+        // With a sync each second, it acknowledges what it has not written yet while a slow disk still syncs: killed
+        // then, it has lost that.
+        Self::with(test, &["--appendfsync", "always"])
     }
 
     fn address(&self) -> SocketAddr {

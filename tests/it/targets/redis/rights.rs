@@ -59,7 +59,8 @@ fn check_tells_what_may_be_done_and_what_is_kept() {
     let rest = checked.found.split_once("; ").unwrap().1;
     assert_eq!(
         rest,
-        "XADD to hooksink:{source} is allowed; appendonly is on: a power cut loses the last second at most"
+        "XADD to hooksink:{source} is allowed; appendonly is on, with a sync each second: a crash loses the last two \
+         seconds at most"
     );
     assert_eq!(checked.max_event_bytes, Some(2 << 20));
 
