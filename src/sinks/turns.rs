@@ -5,6 +5,7 @@
 //! the one before is acknowledged, and after a failure no further event of its lane.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
@@ -23,6 +24,20 @@ pub async fn send_in_turns<'a, F>(
 where
     F: Future<Output = Result<(), SinkError>>,
 {
+    send_in_turns_until(events, at_once, send, std::future::pending()).await
+}
+
+/// The same until `over` says why no further answer is waited for: once for all events, where each would have to look
+/// at the clock otherwise.
+pub(super) async fn send_in_turns_until<'a, F>(
+    events: &'a [Event],
+    at_once: usize,
+    send: impl Fn(&'a Event) -> F,
+    over: impl Future<Output = SinkError>,
+) -> Result<(), Undelivered>
+where
+    F: Future<Output = Result<(), SinkError>>,
+{
     // Of each event, the next of its lane; and the first of each lane, whose turn it is.
     let mut next: Vec<Option<usize>> = vec![None; events.len()];
     let mut due = VecDeque::with_capacity(events.len());
@@ -34,34 +49,49 @@ where
         }
     }
     drop(last);
+    let mut through = vec![false; events.len()];
     let mut failures: Vec<(usize, SinkError)> = Vec::new();
     let mut sending = FuturesUnordered::new();
     let mut stopped = false;
-    loop {
+    let mut over = pin!(over);
+    let ended = loop {
         while !stopped && sending.len() < at_once.max(1) {
             let Some(position) = due.pop_front() else { break };
             let sent = send(&events[position]);
             sending.push(async move { (position, sent.await) });
         }
-        let Some((position, result)) = sending.next().await else { break };
+        let (position, result) = tokio::select! {
+            biased;
+            answered = sending.next() => match answered {
+                Some(answered) => answered,
+                None => break None,
+            },
+            why = &mut over => break Some(why),
+        };
         match result {
-            Ok(()) => due.extend(next[position]),
+            Ok(()) => {
+                through[position] = true;
+                due.extend(next[position]);
+            }
             // A target in trouble is not sent the rest; an event that it refuses for itself holds up only its lane.
             Err(cause) => {
                 stopped |= matches!(cause, SinkError::Transient { .. });
                 failures.push((position, cause));
             }
         }
+    };
+    // Behind the first that did not get through, what did is sent again.
+    let Some(delivered) = through.iter().position(|through| !through) else { return Ok(()) };
+    failures.sort_by_key(|(position, _)| *position);
+    match (failures.into_iter().next(), ended) {
+        (Some((position, cause)), _) if position == delivered => {
+            let blame = if matches!(cause, SinkError::Permanent { .. }) { Blame::Event } else { Blame::Unknown };
+            Err(Undelivered { delivered, blame, cause })
+        }
+        (_, Some(cause)) => Err(Undelivered { delivered, blame: Blame::Unknown, cause: not_its_own(cause) }),
+        (Some((_, cause)), None) => Err(Undelivered { delivered, blame: Blame::Unknown, cause: not_its_own(cause) }),
+        (None, None) => Err(Undelivered::unknown(delivered, "it was not sent")),
     }
-    // Behind the first failure, what got through is sent again.
-    let unsent = due.into_iter().min();
-    let Some((position, cause)) = failures.into_iter().min_by_key(|(position, _)| *position) else { return Ok(()) };
-    if unsent.is_some_and(|unsent| unsent < position) {
-        let delivered = unsent.unwrap_or_default();
-        return Err(Undelivered { delivered, blame: Blame::Unknown, cause: not_its_own(cause) });
-    }
-    let blame = if matches!(cause, SinkError::Permanent { .. }) { Blame::Event } else { Blame::Unknown };
-    Err(Undelivered { delivered: position, blame, cause })
 }
 
 /// The failure of another event is no refusal of this one.
@@ -141,6 +171,27 @@ mod tests {
         assert_eq!(run(&events, 10, &[]).await, (vec![1, 3, 4, 2, 5], Ok(())));
         assert_eq!(run(&events, 1, &[]).await.0, [1, 3, 4, 2, 5]);
         assert_eq!(run(&[], 10, &[]).await, (vec![], Ok(())));
+    }
+
+    #[tokio::test]
+    async fn what_has_no_answer_in_the_end_is_not_delivered() {
+        let events = [event(1, "ann"), event(2, "bob"), event(3, "ann"), event(4, "cyd")];
+        for (silent, expected) in [(1, 0), (2, 1), (3, 2), (4, 3)] {
+            let send = async |event| if number(event) == silent { std::future::pending().await } else { Ok(()) };
+            let over = std::future::ready(SinkError::transient("late"));
+            let failure = send_in_turns_until(&events, 10, send, over).await.unwrap_err();
+            assert_eq!((failure.delivered, failure.blame), (expected, Blame::Unknown));
+            assert_eq!(failure.cause.to_string(), "late");
+        }
+        // A refusal before what has no answer is about its event.
+        let send = async |event| match number(event) {
+            1 => Err(SinkError::permanent("refused")),
+            2 => std::future::pending().await,
+            _ => Ok(()),
+        };
+        let over = std::future::ready(SinkError::transient("late"));
+        let failure = send_in_turns_until(&events, 10, send, over).await.unwrap_err();
+        assert_eq!((failure.delivered, failure.blame), (0, Blame::Event));
     }
 
     #[tokio::test]

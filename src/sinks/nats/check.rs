@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::super::{BoxError, Checked};
+use super::super::{BoxError, Checked, SinkError};
 use super::NatsSink;
 use super::failure::verdict;
 
@@ -29,7 +29,7 @@ impl NatsSink {
         let mut found = format!("NATS {}, publishing to {subject} allowed, stream {stream}", server.version);
         let mut limit = server.max_payload as u64;
         // A user who may do no more than publish is not told.
-        match self.ask(&format!("$JS.API.STREAM.INFO.{stream}"), HeaderMap::new(), Bytes::new(), deadline).await? {
+        match self.ask(&format!("$JS.API.STREAM.INFO.{stream}"), HeaderMap::new(), deadline).await {
             Ok(answer) => {
                 let info: Value = serde_json::from_slice(&answer)?;
                 let config = &info["config"];
@@ -60,15 +60,26 @@ impl NatsSink {
         (lines + "NATS/1.0\r\n\r\n".len()) as u64
     }
 
+    /// What is answered to these headers alone.
+    async fn ask(&self, subject: &str, headers: HeaderMap, deadline: Instant) -> Result<Bytes, SinkError> {
+        let connection = self.connected(deadline).await?;
+        tokio::select! {
+            answer = connection.ask(subject, headers, Bytes::new()) => {
+                answer.map_err(|unanswered| self.explain(subject, 0, unanswered))
+            }
+            why = self.over(&connection, || [subject.to_owned()].into_iter(), deadline) => {
+                self.connection.forget(&connection);
+                Err(why)
+            }
+        }
+    }
+
     /// The name of the stream that listens on a subject. It is asked with an expectation that none can meet, so that
     /// nothing is stored, by which the right to publish and to be answered is proved too.
     async fn stream_on(&self, subject: &str, deadline: Instant) -> Result<String, BoxError> {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_EXPECTED_STREAM, NO_STREAM);
-        let answer = match self.ask(subject, headers, Bytes::new(), deadline).await? {
-            Ok(answer) => answer,
-            Err(unanswered) => return Err(self.explain(subject, unanswered).into()),
-        };
+        let answer = self.ask(subject, headers, deadline).await?;
         match serde_json::from_slice::<Response<PublishAck>>(&answer) {
             Ok(Response::Err { error }) if error.error_code() == ErrorCode::STREAM_NOT_MATCH => {
                 let answer: Value = serde_json::from_slice(&answer)?;

@@ -53,8 +53,6 @@ pub(super) enum Unanswered {
     },
     /// Nobody listens on the subject.
     NoResponders,
-    /// The user may not publish there, or may not be answered.
-    Denied(String),
     /// The connection is of no use any more.
     Broken,
 }
@@ -93,28 +91,42 @@ impl Connection {
         self.client.server_info()
     }
 
+    /// Waits until the server says that the user may not publish to one of these subjects, or may not be answered: what
+    /// is not allowed; none if the connection ended. The server says so beside the connection's other traffic, and in
+    /// answer to nothing.
+    pub(super) async fn denied<S>(&self, subjects: impl Fn() -> S) -> Option<String>
+    where
+        S: Iterator<Item = String>,
+    {
+        let denied = |seen: &Seen| {
+            if seen.no_answers {
+                return Some("subscribe to its inbox (inbox_prefix)".to_owned());
+            }
+            let refused = |subject: &String| seen.refused.contains(subject);
+            let subject = if seen.refused.is_empty() { None } else { subjects().find(refused) };
+            subject.map(|subject| format!("publish to {subject}"))
+        };
+        let mut seen = self.seen.clone();
+        let mut what = None;
+        // An error says that nothing will be seen any more.
+        let _ = seen
+            .wait_for(|seen| {
+                what = denied(seen);
+                what.is_some()
+            })
+            .await;
+        what
+    }
+
     /// Publishes and waits for the answer, however long it takes.
     pub(super) async fn ask(&self, subject: &str, headers: HeaderMap, payload: Bytes) -> Result<Bytes, Unanswered> {
-        let mut seen = self.seen.clone();
         let request = Request::new().headers(headers).payload(payload);
-        tokio::select! {
-            answer = self.client.send_request(subject.to_owned(), request) => match answer {
-                Ok(message) => Ok(message.payload),
-                Err(error) => Err(match error.kind() {
-                    RequestErrorKind::NoResponders => Unanswered::NoResponders,
-                    RequestErrorKind::MaxPayloadExceeded => {
-                        Unanswered::TooLarge { limit: self.client.max_payload() }
-                    }
-                    _ => Unanswered::Broken,
-                }),
-            },
-            // The server answers what is not allowed beside the connection's other traffic, and to no request.
-            seen = seen.wait_for(|seen| seen.no_answers || seen.refused.contains(subject)) => Err(match seen {
-                Ok(seen) if seen.no_answers => Unanswered::Denied("subscribe to its inbox (inbox_prefix)".to_owned()),
-                Ok(_) => Unanswered::Denied(format!("publish to {subject}")),
-                Err(_) => Unanswered::Broken,
-            }),
-        }
+        let answer = self.client.send_request(subject.to_owned(), request).await;
+        answer.map(|message| message.payload).map_err(|error| match error.kind() {
+            RequestErrorKind::NoResponders => Unanswered::NoResponders,
+            RequestErrorKind::MaxPayloadExceeded => Unanswered::TooLarge { limit: self.client.max_payload() },
+            _ => Unanswered::Broken,
+        })
     }
 }
 

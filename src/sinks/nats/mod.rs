@@ -22,8 +22,12 @@ use self::connection::{Connection, Unanswered};
 use self::failure::{no_stream, verdict};
 pub use self::settings::NatsSinkConfig;
 use super::shared::Shared;
-use super::{BoxError, Checked, Limits, Sink, SinkError, Undelivered, send_in_turns};
+use super::turns::send_in_turns_until;
+use super::{Blame, BoxError, Checked, Limits, Sink, SinkError, Undelivered};
 use crate::event::{Event, Format};
+
+/// What is said of a connection that ended.
+const BROKEN: &str = "the connection broke";
 
 /// Publishes events to a stream.
 pub struct NatsSink {
@@ -37,53 +41,49 @@ impl NatsSink {
         Self { config: config.clone(), connection: Shared::new(Connection::is_alive) }
     }
 
-    async fn publish(&self, event: &Event, deadline: Instant) -> Result<(), SinkError> {
+    async fn publish(&self, connection: &Arc<Connection>, event: &Event) -> Result<(), SinkError> {
         let subject = self.config.subject.render(&event.record);
         let payload = Bytes::from(self.config.encoding.encode(event));
         let bytes = payload.len();
-        let answer = self.ask(&subject, self.headers(&event.record.id.to_string()), payload, deadline).await?;
-        match answer {
+        match connection.ask(&subject, self.headers(&event.record.id.to_string()), payload).await {
             Ok(answer) => verdict(&subject, &answer),
-            Err(Unanswered::TooLarge { limit }) => {
-                let why = format!("{bytes} bytes and headers are more than the server's max_payload of {limit}");
-                Err(SinkError::permanent(why))
+            Err(unanswered) => {
+                if matches!(unanswered, Unanswered::Broken) {
+                    self.connection.forget(connection);
+                }
+                Err(self.explain(&subject, bytes, unanswered))
             }
-            Err(other) => Err(SinkError::transient(self.explain(&subject, other))),
         }
     }
 
-    /// Publishes on the connection of now. A connection on which something stays unanswered is not used again: what it
-    /// holds must not come after what is sent later.
-    async fn ask(
-        &self,
-        subject: &str,
-        headers: HeaderMap,
-        payload: Bytes,
-        deadline: Instant,
-    ) -> Result<Result<Bytes, Unanswered>, SinkError> {
-        let connection = self.connected(deadline).await?;
-        let answer = timeout_at(deadline, connection.ask(subject, headers, payload)).await;
-        if matches!(answer, Err(_) | Ok(Err(Unanswered::Broken | Unanswered::Denied(_)))) {
-            self.connection.forget(&connection);
+    fn explain(&self, subject: &str, bytes: usize, unanswered: Unanswered) -> SinkError {
+        match unanswered {
+            Unanswered::TooLarge { limit } => SinkError::permanent(format!(
+                "{bytes} bytes and headers are more than the server's max_payload of {limit}"
+            )),
+            Unanswered::NoResponders => SinkError::transient(no_stream(subject, &self.config.subject)),
+            Unanswered::Broken => SinkError::transient(BROKEN),
         }
-        let late =
-            |_| format!("no acknowledgement within {:?}; a stream with no_ack gives none", self.config.calls.timeout);
-        answer.map_err(late).map_err(SinkError::transient)
+    }
+
+    /// Why no further answer is waited for on these subjects.
+    async fn over<S>(&self, connection: &Connection, subjects: impl Fn() -> S, deadline: Instant) -> SinkError
+    where
+        S: Iterator<Item = String>,
+    {
+        SinkError::transient(match timeout_at(deadline, connection.denied(subjects)).await {
+            Ok(Some(what)) => format!("the user may not {what}"),
+            Ok(None) => BROKEN.to_owned(),
+            Err(_) => {
+                format!("no acknowledgement within {:?}; a stream with no_ack gives none", self.config.calls.timeout)
+            }
+        })
     }
 
     async fn connected(&self, deadline: Instant) -> Result<Arc<Connection>, SinkError> {
         let late = |_| SinkError::transient(format!("not connected within {:?}", self.config.calls.timeout));
         let connecting = timeout_at(deadline, self.connection.get(async || Connection::open(&self.config).await));
         connecting.await.map_err(late)?.map_err(SinkError::transient)
-    }
-
-    fn explain(&self, subject: &str, unanswered: Unanswered) -> String {
-        match unanswered {
-            Unanswered::NoResponders => no_stream(subject, &self.config.subject),
-            Unanswered::Denied(what) => format!("the user may not {what}"),
-            Unanswered::TooLarge { limit } => format!("the server's max_payload is {limit} bytes"),
-            Unanswered::Broken => "the connection broke".to_owned(),
-        }
     }
 
     fn headers(&self, id: &str) -> HeaderMap {
@@ -104,7 +104,17 @@ impl NatsSink {
 impl Sink for NatsSink {
     async fn deliver(&self, events: &[Event]) -> Result<(), Undelivered> {
         let deadline = Instant::now() + self.config.calls.timeout;
-        send_in_turns(events, self.config.calls.batch_events, |event| self.publish(event, deadline)).await
+        let connection = self.connected(deadline).await;
+        let connection = connection.map_err(|cause| Undelivered { delivered: 0, blame: Blame::Unknown, cause })?;
+        let over = async {
+            let subjects = || events.iter().map(|event| self.config.subject.render(&event.record));
+            let why = self.over(&connection, subjects, deadline).await;
+            // What it still holds must not come after what is sent later.
+            self.connection.forget(&connection);
+            why
+        };
+        let publish = |event| self.publish(&connection, event);
+        send_in_turns_until(events, self.config.calls.batch_events, publish, over).await
     }
 
     fn limits(&self) -> Limits {
