@@ -381,10 +381,29 @@ impl JetstreamConsumer {
         self.places.all().values().any(|place| place.held_back.contains(&at))
     }
 
+    /// Whether the sink wants what was held back, and the replay it is of, now that it can be read. Whoever held it back
+    /// may have known neither its source nor its kind.
+    fn wants_held_back(&self, entry: &Entry) -> bool {
+        let of_replay = match entry.ticket {
+            Ticket::Replay { replay, .. } => self.shared.table().replays.get(&replay).is_none_or(|replay| {
+                let kinds = Filter { sources: Vec::new(), kinds: replay.kinds.clone() };
+                let received_at = entry.record.received_at.timestamp_millis();
+                kinds.matches(&entry.record) && (replay.from..replay.to).contains(&received_at)
+            }),
+            Ticket::Log(_) | Ticket::Letter(_) => true,
+        };
+        of_replay && self.wants.matches(&entry.record)
+    }
+
     /// What was held back for a replica that can read it, which this one can.
     async fn read_held_back(&mut self, budget: &mut Budget, entries: &mut Vec<Entry>) -> Result<(), JournalError> {
         while let Some(ticket) = self.held_back.front().copied() {
             if let Some(entry) = self.load(ticket).await? {
+                if !self.wants_held_back(&entry) {
+                    self.settle(vec![(ticket, Outcome::Delivered)]).await?;
+                    self.held_back.pop_front();
+                    continue;
+                }
                 if !budget.admits(entry.record.raw.len()) {
                     return Ok(());
                 }
@@ -468,7 +487,7 @@ impl Consumer for JetstreamConsumer {
         let loaded: Vec<Result<Option<Kept>, JournalError>> = stream::iter(tickets.clone())
             .map(|ticket| async move {
                 let (Ticket::Log(seq) | Ticket::Replay { seq, .. }) = ticket else { return Ok(None) };
-                shared.kept(seq).await
+                shared.still_kept(seq).await
             })
             .buffered(AT_ONCE)
             .collect()
@@ -494,7 +513,7 @@ impl Consumer for JetstreamConsumer {
 
     async fn load(&mut self, ticket: Ticket) -> Result<Option<Entry>, JournalError> {
         let kept = match ticket {
-            Ticket::Log(seq) | Ticket::Replay { seq, .. } => self.shared.kept(seq).await?,
+            Ticket::Log(seq) | Ticket::Replay { seq, .. } => self.shared.still_kept(seq).await?,
             Ticket::Letter(id) => self.shared.letter_event(id).await?,
         };
         let Some(Kept::Event(record)) = kept else { return Ok(None) };

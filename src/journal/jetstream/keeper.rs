@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::stream::Info;
@@ -109,6 +110,7 @@ impl Shared {
         let dead = self.dead.get_info().await;
         let dead =
             dead.map_err(|error| super::error::unavailable("the dead letters cannot be counted", error.kind()))?;
+        self.room.beside_the_log.store(dead.state.bytes, Ordering::Relaxed);
         let mut status = self.status();
         status.bytes = info.state.bytes + dead.state.bytes;
         status.events = info.state.messages;

@@ -71,6 +71,12 @@ impl Document {
         self.marks.last().map_or(self.cursor, |mark| mark.seq.max(self.skipped_to).min(self.cursor))
     }
 
+    /// The furthest position that it tells of.
+    pub(super) fn furthest(&self) -> u64 {
+        let replays = self.replays.values().filter_map(|walk| walk.parked.last());
+        self.parked.last().into_iter().chain(replays).copied().fold(self.cursor, u64::max)
+    }
+
     /// Goes back to where the log is as it was; whether it had to. What was parked beyond is not there any more.
     pub(super) fn go_back(&mut self, cut: Cut) -> bool {
         let before = self.clone();

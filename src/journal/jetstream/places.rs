@@ -79,7 +79,7 @@ impl Places {
             .await;
         let taken = taken.into_iter().collect::<Result<BTreeMap<_, Kept<Document>>, _>>()?;
         let marks = taken.values().flat_map(|kept| kept.value.marks.iter().copied()).collect();
-        let furthest = taken.values().map(|kept| kept.value.cursor).max().unwrap_or_default();
+        let furthest = taken.values().map(|kept| kept.value.furthest()).max().unwrap_or_default();
         let cut = shared.cut(&marks, furthest).await?;
         let mut went_back = false;
         let places = taken.into_iter().map(|(part, Kept { mut value, revision })| {

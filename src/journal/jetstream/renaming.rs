@@ -103,13 +103,15 @@ impl Shared {
         Ok(())
     }
 
-    /// Goes on with every renaming that was begun and not ended, unless somebody here does.
+    /// Goes on with every renaming that was begun and not ended, unless somebody here does. One that cannot end keeps no
+    /// other from it.
     pub(super) async fn end_renamings(&self) -> Result<(), JournalError> {
         let Ok(_alone) = self.renaming.try_lock() else { return Ok(()) };
+        let mut result = Ok(());
         for old in self.table().renamings.keys() {
-            self.go_on_with(old).await?;
+            result = result.and(self.go_on_with(old).await);
         }
-        Ok(())
+        result
     }
 
     async fn hand_places(&self, old: &SinkName, new: &SinkName, known: &Known, id: Uuid) -> Result<(), JournalError> {

@@ -30,6 +30,8 @@ pub(super) struct Room {
     asked: Notify,
     /// The most that anybody asks for who has no answer.
     bytes: AtomicU64,
+    /// What dead letters take, as it was last measured.
+    pub(super) beside_the_log: AtomicU64,
     found: watch::Sender<Found>,
 }
 
@@ -118,6 +120,11 @@ impl Shared {
             let full = "journal.max_size is reached by events that sinks are still owed, and dead letters";
             let full = || JournalError::Full(full.to_owned());
             let state = &info.state;
+            if self.room.beside_the_log.load(Ordering::Relaxed) + bytes > limit {
+                // Whatever were taken from the log, it would not fit.
+                let full = "journal.max_size is less than dead letters and what is to be stored take by themselves";
+                return Err(JournalError::Full(full.to_owned()));
+            }
             let Some(floor) = self.floor(&info).await? else { return Err(full()) };
             if state.messages > 0 && floor >= state.first_sequence {
                 let over = (self.status().bytes + bytes).saturating_sub(limit);

@@ -175,9 +175,19 @@ impl Shared {
         Ok(found(read)?.map(|message| self.understood(seq, &message.payload)))
     }
 
-    /// The event at this position; none where what stands there is none that can be read here.
+    /// What stands at this position, where something stood; none where it was removed. A server that has only just come to
+    /// lead the log may not know its end yet, and is to be asked again.
+    pub(super) async fn still_kept(&self, seq: u64) -> Result<Option<Kept>, JournalError> {
+        let kept = self.kept(seq).await?;
+        if kept.is_none() && seq > self.log_info().await?.state.last_sequence {
+            return Err(unavailable("the log cannot be read", "it ends before what was in it"));
+        }
+        Ok(kept)
+    }
+
+    /// The event at this position, where something stood; none where what stands there is none that can be read here.
     pub(super) async fn event(&self, seq: u64) -> Result<Option<Record>, JournalError> {
-        Ok(match self.kept(seq).await? {
+        Ok(match self.still_kept(seq).await? {
             Some(Kept::Event(record)) => Some(*record),
             _ => None,
         })
