@@ -371,14 +371,24 @@ impl JetstreamConsumer {
         Ok(())
     }
 
+    /// Lets go of parked events that nobody is to have any more. They do not count as delivered.
+    fn let_go(&self, tickets: &[Ticket]) {
+        let mut places = self.places.all();
+        for (replay, seq) in tickets.iter().copied().filter_map(position) {
+            for place in places.values_mut() {
+                let Some(front) = place.front(replay).filter(|front| front.awaits(seq)) else { continue };
+                front.done(seq);
+                place.held_back.remove(&(replay, seq));
+                place.dirty = true;
+            }
+        }
+        drop(places);
+        self.places.changed();
+    }
+
     /// Whether nobody could read it yet.
     fn is_held_back(&self, ticket: Ticket) -> bool {
-        let at = match ticket {
-            Ticket::Log(seq) => (0, seq),
-            Ticket::Replay { replay, seq } => (replay, seq),
-            Ticket::Letter(_) => return false,
-        };
-        self.places.all().values().any(|place| place.held_back.contains(&at))
+        position(ticket).is_some_and(|at| self.places.all().values().any(|place| place.held_back.contains(&at)))
     }
 
     /// Whether the sink wants what was held back, and the replay it is of, now that it can be read. Whoever held it back
@@ -400,7 +410,7 @@ impl JetstreamConsumer {
         while let Some(ticket) = self.held_back.front().copied() {
             if let Some(entry) = self.load(ticket).await? {
                 if !self.wants_held_back(&entry) {
-                    self.settle(vec![(ticket, Outcome::Delivered)]).await?;
+                    self.let_go(&[ticket]);
                     self.held_back.pop_front();
                     continue;
                 }
@@ -417,6 +427,15 @@ impl JetstreamConsumer {
     fn awaits(&self, replay: i64, seq: u64) -> bool {
         let mut places = self.places.all();
         places.values_mut().any(|place| place.front(replay).is_some_and(|front| front.awaits(seq)))
+    }
+}
+
+/// The replay, 0 for the log, and the position that this is of; none for a dead letter.
+fn position(ticket: Ticket) -> Option<(i64, u64)> {
+    match ticket {
+        Ticket::Log(seq) => Some((0, seq)),
+        Ticket::Replay { replay, seq } => Some((replay, seq)),
+        Ticket::Letter(_) => None,
     }
 }
 
@@ -500,13 +519,13 @@ impl Consumer for JetstreamConsumer {
                 Some(Kept::Event(_)) if self.is_held_back(ticket) => self.held_back.push_back(ticket),
                 Some(Kept::Event(record)) => parked.push(Parked { ticket, lane: record.lane() }),
                 Some(Kept::Later(_)) => self.tell_of_later(),
-                Some(Kept::Nothing) | None => gone.push((ticket, Outcome::Delivered)),
+                Some(Kept::Nothing) | None => gone.push(ticket),
             }
         }
         if !gone.is_empty() {
             // Or the log would be kept from there on for ever.
             tracing::warn!(sink = %self.sink, events = gone.len(), "parked events are not in the journal any more");
-            self.settle(gone).await?;
+            self.let_go(&gone);
         }
         Ok(parked)
     }

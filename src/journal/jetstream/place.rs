@@ -87,6 +87,7 @@ impl Document {
         }
         self.skipped_to = self.skipped_to.min(cut.upto);
         self.parked.split_off(&(cut.upto + 1));
+        self.held_back.retain(|(_, seq)| *seq <= cut.upto);
         for walk in self.replays.values_mut() {
             // What is new there came later than what the replay is of.
             walk.parked.split_off(&(cut.upto + 1));
@@ -197,6 +198,7 @@ impl Place {
         let changed = document.go_back(cut);
         if changed {
             self.log = Front::new(document.cursor, document.parked.clone());
+            self.held_back.clone_from(&document.held_back);
             for running in self.replays.values_mut() {
                 let gone: Vec<u64> = running.front.parked().range(cut.upto + 1..).copied().collect();
                 for seq in gone {
