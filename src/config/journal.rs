@@ -55,7 +55,7 @@ pub struct SqliteConfig {
 #[derive(Debug, Clone)]
 pub struct JetstreamConfig {
     /// `nats://host:port` or `tls://host:port`, one of which is enough to find the others.
-    pub servers: Vec<String>,
+    pub servers: Vec<ServerAddr>,
     /// `username` and `password`, `token`, `nkey` or `credentials`.
     pub login: NatsLogin,
     /// `ca_file`, `client_cert_file` and `client_key_file`.
@@ -196,7 +196,7 @@ impl JetstreamConfig {
             lease: section.or("lease", duration, Duration::from_secs(5)),
             start_timeout: section.or("start_timeout", duration, Duration::from_secs(30)),
             // The last, so that every key has been asked for.
-            servers: servers?.iter().map(|server| server.as_url_str().to_owned()).collect(),
+            servers: servers?,
         };
         if config.lease < Duration::from_secs(1) {
             section.error("lease", "this must be at least \"1s\"");
@@ -207,16 +207,19 @@ impl JetstreamConfig {
         Some(config)
     }
 
+    /// `servers`, for people.
+    pub fn addresses(&self) -> String {
+        self.servers.iter().map(ServerAddr::as_url_str).collect::<Vec<_>>().join(", ")
+    }
+
     /// Whether nothing may be said to a server without TLS.
     pub(crate) fn requires_tls(&self) -> bool {
-        !self.tls.is_empty() || self.servers.iter().any(|server| server.starts_with("tls://"))
+        !self.tls.is_empty() || self.servers.iter().any(ServerAddr::tls_required)
     }
 
     /// The settings whose secrets would go to another machine without TLS.
     pub(super) fn exposed(&self) -> Option<Exposed> {
-        let servers = self.servers.iter().filter(|_| !self.requires_tls());
-        let servers: Vec<_> = servers.filter_map(|server| server.parse::<ServerAddr>().ok()).collect();
-        self.login.exposed(servers.iter().map(ServerAddr::host))
+        self.login.exposed(self.servers.iter().filter(|_| !self.requires_tls()).map(ServerAddr::host))
     }
 }
 

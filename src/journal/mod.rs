@@ -32,6 +32,9 @@ pub enum Appended {
     Duplicate,
 }
 
+/// Bytes of a request that counts as an ordinary one: a journal that has no room for so many is not writable.
+pub(crate) const ORDINARY: u64 = 64 * 1024;
+
 /// How long a sink's place may wait for a commit of its own.
 pub const CURSOR_DELAY: Duration = Duration::from_millis(100);
 
@@ -55,6 +58,16 @@ pub enum JournalError {
     /// What was asked for does not exist, or may not be done; says which and what to do.
     #[error("{0}")]
     Refused(String),
+}
+
+impl JournalError {
+    /// A dead letter that is there and cannot be read.
+    pub(crate) fn unreadable_letter(id: i64) -> Self {
+        Self::Refused(format!(
+            "dead letter {id} cannot be read: it is damaged, or of another version of hooksink; `hooksink dead-letters \
+             drop {id}` drops it"
+        ))
+    }
 }
 
 /// What the dispatcher names an event by towards the journal that handed it out.
@@ -257,7 +270,8 @@ pub struct ReplayProgress {
 /// The state of the journal.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct JournalStatus {
-    /// Whether an append would be tried: the last one did not fail, and there is room.
+    /// Whether an ordinary request would be stored: storing did not fail of late, and there is room for 64 KiB, or room
+    /// that can be made. A larger request that does not fit is refused by itself, and changes nothing here: others fit.
     pub writable: bool,
     /// Why not, without paths.
     pub reason: Option<String>,

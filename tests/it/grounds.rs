@@ -40,7 +40,7 @@ pub(crate) fn on_server(server: &NatsServer) -> JournalConfig {
 /// The settings of the distributed engine.
 pub(crate) fn jetstream(servers: Vec<String>, replicas: usize) -> JetstreamConfig {
     JetstreamConfig {
-        servers,
+        servers: servers.iter().map(|server| server.parse().expect("an address")).collect(),
         login: NatsLogin::default(),
         tls: TlsFiles::default(),
         stream: "hooksink".to_owned(),

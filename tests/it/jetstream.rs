@@ -13,7 +13,10 @@ use chrono::DateTime;
 use futures_util::{FutureExt as _, StreamExt as _};
 use hooksink::config::{Engine, JetstreamConfig, JournalConfig};
 use hooksink::event::{Kind, Record};
-use hooksink::journal::{Appended, Consumer, Entry, Journal, JournalError, Letters, Outcome, ReplayRequest, Ticket};
+use hooksink::filter::{Filter, Pattern};
+use hooksink::journal::{
+    Appended, Consumer, ConsumerSpec, Entry, Journal, JournalError, Letters, Outcome, ReplayRequest, Ticket,
+};
 use hooksink::metrics::Metrics;
 use hooksink::names::SourceType;
 use hooksink::secret::{Secret, Secrets};
@@ -23,8 +26,9 @@ use tempfile::TempDir;
 
 use crate::echo::{SECRET, echo};
 use crate::grounds::{in_one_part, on_server, open, server};
-use crate::journal::{record, sink, spec};
+use crate::journal::{delivered, read, record, sink, spec, until as until_async};
 use crate::programs::{signal, strace_or_skip};
+use crate::steady::steady;
 use crate::support::mock_target::{Answer, MockTarget};
 use crate::support::nats_proxy::NatsProxy;
 use crate::support::nats_server::{NatsServer, OPEN, messages};
@@ -589,7 +593,7 @@ async fn a_change_whose_acknowledgement_was_lost_is_made_once() {
     near.append(vec![record(1)]).await.unwrap();
     let proxy =
         NatsProxy::start(server.address(), |message| memchr::memmem::find(message, b"\"replays\":{\"1\"").is_some());
-    let far = replica(&with(config, |own| own.servers = vec![proxy.url()])).await;
+    let far = replica(&with(config, |own| own.servers = vec![proxy.url().parse().unwrap()])).await;
     let request = ReplayRequest { sink: sink("crm"), from: DateTime::UNIX_EPOCH, to: None, kinds: Vec::new() };
     let begun = far.start_replay(request).await.unwrap();
     assert!(proxy.has_lost());
@@ -666,6 +670,91 @@ async fn what_a_later_version_stored_waits_for_a_replica_that_can_read_it() {
     assert_eq!((entry.ticket, &entry.record.raw), (Ticket::Log(2), &record(0).raw));
     crm.settle(vec![(entry.ticket, Outcome::Delivered)]).await.unwrap();
     until("all are let go", || journal.status().events == 0).await;
+    journal.close().await;
+}
+
+/// Nobody could tell whether the sink wants it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_held_back_and_is_not_wanted_is_let_go_when_it_can_be_read() {
+    let name = "jetstream::what_was_held_back_and_is_not_wanted_is_let_go_when_it_can_be_read";
+    let Some(server) = server(name) else { return };
+    let config = in_one_part(on_server(&server));
+    let wants = Filter { sources: vec![Pattern::new("messenger")], kinds: Vec::new() };
+    let opened = async || {
+        let journal = open(&config).await;
+        journal.configure(vec![ConsumerSpec { wants: wants.clone(), ..spec("crm") }]).await.unwrap();
+        let crm = steady(&journal, "crm").await;
+        (journal, crm)
+    };
+    let (journal, mut crm) = opened().await;
+    // Of `messenger` and of `connect`.
+    for n in 0..2 {
+        journal.append(vec![record(n)]).await.unwrap();
+    }
+    let context = server.context(async_nats::ConnectOptions::new()).await;
+    let publish = async |payload: Vec<u8>| {
+        context.publish("hooksink.log.0", payload.into()).await.unwrap().await.unwrap();
+    };
+    let mut readable: Vec<Vec<u8>> =
+        messages(&context, "hooksink_log", 1).await.into_iter().map(|message| message.payload.to_vec()).collect();
+    for payload in &mut readable {
+        // They have ids of their own.
+        payload[1] = 1;
+        publish([&[payload[0] + 1], &payload[1..]].concat()).await;
+    }
+    let entries = read(&mut crm, 1).await;
+    crm.settle(delivered(&entries)).await.unwrap();
+    let owed = async || {
+        let crm = journal.sinks().await.unwrap().remove(0);
+        (crm.cursor, crm.parked)
+    };
+    until_async("both are held back", async || {
+        assert!(crm.read(10, usize::MAX).await.unwrap().is_empty());
+        owed().await == (4, 2)
+    })
+    .await;
+    drop(crm);
+    journal.close().await;
+
+    // A log in which this version can read them stands for a replica that can.
+    let config_of_log = context.get_stream("hooksink_log").await.unwrap().cached_info().config.clone();
+    context.delete_stream("hooksink_log").await.unwrap();
+    context.create_stream(stream::Config { first_sequence: Some(3), ..config_of_log }).await.unwrap();
+    for payload in readable {
+        publish(payload).await;
+    }
+    let (journal, mut crm) = opened().await;
+    assert!(crm.parked().await.unwrap().is_empty());
+    let entries = read(&mut crm, 1).await;
+    assert_eq!((entries[0].ticket, &entries[0].record.raw), (Ticket::Log(3), &record(0).raw));
+    crm.settle(delivered(&entries)).await.unwrap();
+    assert!(crm.read(10, usize::MAX).await.unwrap().is_empty());
+    let state = journal.sinks().await.unwrap().remove(0);
+    assert_eq!((state.cursor, state.parked, state.lag_events), (4, 0, 0));
+    journal.close().await;
+}
+
+/// What no sink is owed makes room, but not for what would not fit if all of it were gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_removed_for_a_request_that_cannot_fit_beside_the_dead_letters() {
+    let name = "jetstream::nothing_is_removed_for_a_request_that_cannot_fit_beside_the_dead_letters";
+    let Some(server) = server(name) else { return };
+    let journal = replica(&JournalConfig { max_size: 2 << 20, ..on_server(&server) }).await;
+    let append =
+        async |n: u64, bytes: usize| journal.append(vec![Record { raw: vec![b'x'; bytes].into(), ..record(n) }]).await;
+    for n in 0..9 {
+        append(n, 100_000).await.unwrap();
+    }
+    let mut crm = steady(&journal, "crm").await;
+    let dead = || Outcome::Dead { reason: "422".to_owned(), attempts: 5 };
+    let outcomes = read(&mut crm, 9).await.into_iter().map(|entry| (entry.ticket, dead())).collect();
+    crm.settle(outcomes).await.unwrap();
+    crm.flush().await.unwrap();
+    let refused = append(100, 1_300_000).await;
+    assert!(matches!(&refused, Err(JournalError::Full(why)) if why.contains("by themselves")), "{refused:?}");
+    assert_eq!(journal.status().events, 9);
+    append(101, 800_000).await.unwrap();
+    assert!(journal.status().events < 10);
     journal.close().await;
 }
 

@@ -1,6 +1,7 @@
-//! A sink of the distributed journal under another name: whatever fails half-way, the renaming can be called again and
-//! ends, and nothing of the sink is lost or there twice.
+//! A sink of the distributed journal under another name, or forgotten: whatever fails half-way, it can be called again and
+//! ends, and nothing of a renamed sink is lost or there twice.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hooksink::config::{Engine, JournalConfig};
@@ -10,7 +11,8 @@ use hooksink::journal::{
 use hooksink::secret::{Secret, Secrets};
 
 use crate::grounds::{on_server, open};
-use crate::journal::{delivered, numbers, record, sink, spec, store, until};
+use crate::journal::{delivered, numbers, read, record, sink, spec, store, until};
+use crate::steady::steady;
 use crate::support::nats_server::NatsServer;
 
 /// What a server is told so that hooksink may not publish there.
@@ -38,7 +40,7 @@ async fn leave_something_of_everything(config: &JournalConfig) -> Vec<DeadLetter
     let journal = open(config).await;
     journal.configure(vec![spec("crm")]).await.unwrap();
     store(&journal, (0..10).map(record)).await;
-    let (mut consumer, entries) = owed(&*journal, "crm", 5).await;
+    let (mut consumer, entries) = owed(&journal, "crm", 5).await;
     let mut outcomes = delivered(&entries);
     outcomes[1].1 = Outcome::Parked;
     for at in [2, 3] {
@@ -52,31 +54,16 @@ async fn leave_something_of_everything(config: &JournalConfig) -> Vec<DeadLetter
     letters
 }
 
-/// The first events that a sink is owed, what is parked before the rest, and the consumer that handed them out. One that
-/// is told to end, as where this replica was too slow to renew its lease, is followed by another, which begins anew.
-async fn owed(journal: &dyn Journal, name: &str, count: usize) -> (Box<dyn Consumer>, Vec<Entry>) {
-    let all = async {
-        loop {
-            let mut consumer = journal.consumer(&sink(name)).await.unwrap();
-            let mut entries = Vec::new();
-            for parked in consumer.parked().await.unwrap() {
-                entries.extend(consumer.load(parked.ticket).await.unwrap());
-            }
-            let moved = consumer.moved();
-            while entries.len() < count && !moved.is_cancelled() {
-                tokio::select! {
-                    () = consumer.ready() => {}
-                    () = moved.cancelled() => break,
-                }
-                entries.extend(consumer.read(count - entries.len(), usize::MAX).await.unwrap());
-            }
-            if entries.len() == count {
-                return (consumer, entries);
-            }
-            consumer.flush().await.unwrap();
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), all).await.expect("the events should come")
+/// The first events that a sink is owed, what is parked before the rest, and the consumer that handed them out.
+async fn owed(journal: &Arc<dyn Journal>, name: &str, count: usize) -> (Box<dyn Consumer>, Vec<Entry>) {
+    let mut consumer = steady(journal, name).await;
+    let mut entries = Vec::new();
+    for parked in consumer.parked().await.unwrap() {
+        entries.extend(consumer.load(parked.ticket).await.unwrap());
+    }
+    let rest = count - entries.len();
+    entries.extend(read(&mut consumer, rest).await);
+    (consumer, entries)
 }
 
 async fn refused_naming(names: [&str; 2], result: impl Future<Output = Result<(), JournalError>>) {
@@ -111,7 +98,7 @@ async fn fails_half_way(subject: &str) {
     // Also when it has ended.
     journal.rename_sink(&crm, &new).await.unwrap();
     halted.moved().cancelled().await;
-    check(&*journal, before).await;
+    check(&journal, before).await;
     // The old name is free.
     journal.configure(vec![now("new"), now("other"), now("crm")]).await.unwrap();
     let fresh = journal.sinks().await.unwrap().remove(0);
@@ -120,7 +107,7 @@ async fn fails_half_way(subject: &str) {
 }
 
 /// That `new` has all that `crm` had, once.
-async fn check(journal: &dyn Journal, before: Vec<DeadLetter>) {
+async fn check(journal: &Arc<dyn Journal>, before: Vec<DeadLetter>) {
     let letters = journal.dead_letters(None, 0, 10).await.unwrap();
     let told = |letters: Vec<DeadLetter>| {
         letters.into_iter().map(|it| (it.event_id, it.died_at, it.attempts, it.reason, it.bytes)).collect::<Vec<_>>()
@@ -131,7 +118,7 @@ async fn check(journal: &dyn Journal, before: Vec<DeadLetter>) {
     let states = journal.sinks().await.unwrap();
     assert_eq!(states.iter().map(|state| state.sink.as_str()).collect::<Vec<_>>(), ["new", "other"]);
     assert_eq!((states[0].cursor, states[0].parked, states[0].dead_letters), (5, 1, 2));
-    let (mut consumer, entries) = owed(&*journal, "new", 7).await;
+    let (mut consumer, entries) = owed(journal, "new", 7).await;
     assert_eq!(numbers(&entries), [1, 3, 5, 6, 7, 8, 9]);
     consumer.settle(delivered(&entries)).await.unwrap();
     consumer.flush().await.unwrap();
@@ -152,6 +139,49 @@ async fn what_fails_half_way_ends_when_it_is_called_again() {
     ];
     let all = futures_util::future::join_all(half_ways.map(fails_half_way));
     tokio::time::timeout(Duration::from_secs(120), all).await.expect("all of them end");
+}
+
+/// Of a sink that is forgotten, nothing is left that one of the same name could find.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forgetting_that_fails_half_way_ends_when_it_is_called_again() {
+    let name = "jetstream_renaming::a_forgetting_that_fails_half_way_ends_when_it_is_called_again";
+    let half_ways = [("$JS.API.STREAM.MSG.DELETE.hooksink_dead", false), ("$JS.API.STREAM.PURGE.hooksink_state", true)];
+    for (half_way, by_a_start) in half_ways {
+        let Some(server) = NatsServer::start(name, &denying("nothing")) else { return };
+        let config = config(&server);
+        leave_something_of_everything(&config).await;
+        let journal = open(&config).await;
+        journal.configure(vec![now("other")]).await.unwrap();
+        let (crm, other) = (sink("crm"), sink("other"));
+        server.reconfigure(&denying(half_way));
+        let failed = journal.forget_sink(&crm).await;
+        assert!(
+            matches!(&failed, Err(JournalError::Unavailable(why)) if why.contains("when it is called again")),
+            "{half_way}: {failed:?}"
+        );
+        until("it is known no more", async || {
+            let known = journal.sinks().await.unwrap_or_default();
+            known.iter().map(|it| &it.sink).eq([&other])
+        })
+        .await;
+        server.reconfigure(&denying("nothing"));
+        if !by_a_start {
+            // Or the keeper is faster, and then it is not known.
+            until("it ends when it is called again", async || match journal.forget_sink(&crm).await {
+                Ok(()) => true,
+                Err(JournalError::Refused(why)) => why.contains("knows no sink crm"),
+                Err(_) => false,
+            })
+            .await;
+            assert!(journal.dead_letters(None, 0, 10).await.unwrap().is_empty());
+        }
+        journal.close().await;
+        let journal = open(&config).await;
+        journal.configure(vec![now("other"), now("crm")]).await.unwrap();
+        let fresh = journal.sinks().await.unwrap().remove(0);
+        assert_eq!((fresh.sink, fresh.cursor, fresh.parked, fresh.dead_letters), (crm, 10, 0, 0), "{half_way}");
+        journal.close().await;
+    }
 }
 
 /// A start with the old name in its configuration ends it, and makes the sink known anew.

@@ -22,6 +22,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::grounds;
+use crate::steady::steady;
 
 pub(crate) fn config(folder: &Path) -> JournalConfig {
     JournalConfig {
@@ -99,7 +100,7 @@ pub(crate) fn spec(name: &str) -> ConsumerSpec {
 async fn open_with_crm(config: &JournalConfig) -> (Arc<dyn Journal>, Box<dyn Consumer>) {
     let journal = grounds::open(config).await;
     journal.configure(vec![spec("crm")]).await.unwrap();
-    let consumer = journal.consumer(&sink("crm")).await.unwrap();
+    let consumer = steady(&journal, "crm").await;
     (journal, consumer)
 }
 
@@ -253,7 +254,7 @@ async fn a_sink_gets_what_it_wants_and_passes_over_the_rest() {
         let journal = grounds::open(&ground.config()).await;
         let wants = Filter { sources: vec![Pattern::new("mess*")], kinds: vec![Pattern::new("meta.*")] };
         journal.configure(vec![ConsumerSpec { wants, ..spec("crm") }]).await.unwrap();
-        let mut consumer = journal.consumer(&sink("crm")).await.unwrap();
+        let mut consumer = steady(&journal, "crm").await;
         store(&journal, (0..20).map(record)).await;
         let entries = read(&mut consumer, 10).await;
         assert_eq!(numbers(&entries), (0..20).step_by(2).collect::<Vec<_>>());
@@ -372,6 +373,16 @@ async fn a_dead_letter_is_tried_again_until_it_is_delivered() {
 }
 
 #[tokio::test]
+async fn a_sink_that_may_not_be_forgotten_keeps_what_it_has() {
+    for ground in grounds::each("journal::a_sink_that_may_not_be_forgotten_keeps_what_it_has") {
+        let (journal, _consumer) = open_with_two_letters(&ground.config()).await;
+        assert!(matches!(journal.forget_sink(&sink("crm")).await, Err(JournalError::Refused(_))));
+        assert_eq!(journal.dead_letters(None, 0, 10).await.unwrap().len(), 2);
+        assert_eq!(journal.sinks().await.unwrap()[0].dead_letters, 2);
+    }
+}
+
+#[tokio::test]
 async fn dropped_letters_are_gone() {
     for ground in grounds::each("journal::dropped_letters_are_gone") {
         let (journal, _consumer) = open_with_two_letters(&ground.config()).await;
@@ -440,7 +451,7 @@ async fn a_sink_that_left_is_owed_until_it_is_forgotten_or_renamed() {
         }
         let journal = grounds::open(&config).await;
         journal.configure(vec![ConsumerSpec { from: StartFrom::Now, ..spec("new") }, spec("busy")]).await.unwrap();
-        let mut busy = journal.consumer(&sink("busy")).await.unwrap();
+        let mut busy = steady(&journal, "busy").await;
         let entries = read(&mut busy, 1).await;
         busy.settle(delivered(&entries)).await.unwrap();
         let states = journal.sinks().await.unwrap();
@@ -457,7 +468,7 @@ async fn a_sink_that_left_is_owed_until_it_is_forgotten_or_renamed() {
         if ground.is_distributed() {
             // Its dispatcher is told to ask for another consumer, since other replicas may have that sink as well.
             new.moved().cancelled().await;
-            new = journal.consumer(&sink("new")).await.unwrap();
+            new = steady(&journal, "new").await;
             for parked in new.parked().await.unwrap() {
                 entries.extend(new.load(parked.ticket).await.unwrap());
             }
@@ -552,6 +563,66 @@ fn large(n: u64) -> Record {
     Record { raw: Bytes::from(vec![b'x'; 100_000]), ..record(n) }
 }
 
+/// One of less than what there is room for in a journal that is writable.
+fn ordinary(n: u64) -> Record {
+    Record { raw: Bytes::from(vec![b'o'; 60_000]), ..record(n) }
+}
+
+/// Balancers ask whether the journal is writable, and would send nobody here any more.
+#[tokio::test]
+async fn a_request_that_is_too_large_for_the_room_that_is_left_keeps_out_no_other() {
+    let test = "journal::a_request_that_is_too_large_for_the_room_that_is_left_keeps_out_no_other";
+    for ground in grounds::each(test) {
+        let config = JournalConfig { max_size: 8 << 20, ..ground.config() };
+        let (journal, mut consumer) = open_with_crm(&config).await;
+        for n in 0..30 {
+            journal.append(vec![large(n)]).await.unwrap();
+        }
+        let giant = |n| Record { raw: Bytes::from(vec![b'x'; 6 << 20]), ..record(n) };
+        for round in 0..5 {
+            // Side by side, too: those who come at the same moment are stored together.
+            let (before, too_large, after) = tokio::join!(
+                journal.append(vec![ordinary(100 + 2 * round)]),
+                journal.append(vec![giant(200 + round)]),
+                journal.append(vec![ordinary(101 + 2 * round)]),
+            );
+            assert!(matches!(too_large, Err(JournalError::Full(_))), "{too_large:?}");
+            assert_eq!((before.unwrap(), after.unwrap()), (vec![Appended::Stored], vec![Appended::Stored]));
+            assert!(journal.status().writable);
+        }
+        // When the sink has everything, there is room for it.
+        let entries = read(&mut consumer, 40).await;
+        consumer.settle(delivered(&entries)).await.unwrap();
+        consumer.flush().await.unwrap();
+        until("it is taken", async || journal.append(vec![giant(300)]).await.is_ok()).await;
+    }
+}
+
+/// Nobody was refused anything yet.
+#[tokio::test]
+async fn a_journal_without_room_for_an_ordinary_request_says_so_before_it_refuses_one() {
+    let test = "journal::a_journal_without_room_for_an_ordinary_request_says_so_before_it_refuses_one";
+    for ground in grounds::each(test) {
+        let config = JournalConfig { max_size: 2 << 20, ..ground.config() };
+        let (journal, mut consumer) = open_with_crm(&config).await;
+        let mut stored = 0;
+        while journal.status().bytes + 65_536 <= config.max_size {
+            let left = config.max_size - journal.status().bytes - 20_000;
+            let raw = Bytes::from(vec![b'x'; left.min(100_000) as usize]);
+            journal.append(vec![Record { raw, ..record(stored) }]).await.unwrap();
+            stored += 1;
+        }
+        until("it says so", async || !journal.status().writable).await;
+        assert!(journal.status().reason.is_some_and(|reason| reason.contains("journal.max_size")));
+        // What fits is stored all the same, and does not change that.
+        assert_eq!(journal.append(vec![record(1000)]).await.unwrap(), [Appended::Stored]);
+        assert!(!journal.status().writable);
+        let entries = read(&mut consumer, stored as usize + 1).await;
+        consumer.settle(delivered(&entries)).await.unwrap();
+        until("there is room again", async || journal.status().writable).await;
+    }
+}
+
 #[tokio::test]
 async fn a_full_journal_refuses_until_the_sink_has_what_it_is_owed() {
     for ground in grounds::each("journal::a_full_journal_refuses_until_the_sink_has_what_it_is_owed") {
@@ -566,9 +637,14 @@ async fn a_full_journal_refuses_until_the_sink_has_what_it_is_owed() {
             assert!(stored < 100, "nothing is refused");
         };
         assert!(matches!(refused, JournalError::Full(_)), "{refused}");
+        // What is smaller may fit still.
+        let mut small = 1000;
+        while journal.append(vec![ordinary(small)]).await.is_ok() {
+            small += 1;
+        }
         let status = journal.status();
         assert!(!status.writable && status.bytes <= 4 << 20, "{status:?}");
-        let entries = read(&mut consumer, stored as usize).await;
+        let entries = read(&mut consumer, (stored + small - 1000) as usize).await;
         consumer.settle(delivered(&entries)).await.unwrap();
         // Nobody appends meanwhile: the journal finds out on its own that there is room.
         until("it should be writable again", async || journal.status().writable).await;
@@ -589,7 +665,7 @@ async fn a_sink_that_may_be_skipped_loses_its_oldest_events_and_no_other_does() 
         let metrics = Arc::new(Metrics::new());
         let journal = hooksink::journal::open(&config, Arc::clone(&metrics)).await.unwrap();
         journal.configure(vec![ConsumerSpec { skip_when_full: true, ..spec("lossy") }]).await.unwrap();
-        let mut lossy = journal.consumer(&sink("lossy")).await.unwrap();
+        let mut lossy = steady(&journal, "lossy").await;
         for n in 0..100 {
             journal.append(vec![large(n)]).await.unwrap();
         }
@@ -848,7 +924,9 @@ async fn a_closed_journal_stores_nothing() {
 #[tokio::test]
 async fn a_later_consumer_takes_the_place_of_an_earlier_one() {
     for ground in grounds::each("journal::a_later_consumer_takes_the_place_of_an_earlier_one") {
-        let (journal, mut earlier) = open_with_crm(&ground.config()).await;
+        let journal = grounds::open(&ground.config()).await;
+        journal.configure(vec![spec("crm")]).await.unwrap();
+        let mut earlier = journal.consumer(&sink("crm")).await.unwrap();
         store(&journal, (0..3).map(record)).await;
         let entries = read(&mut earlier, 3).await;
         let mut later = journal.consumer(&sink("crm")).await.unwrap();

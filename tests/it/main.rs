@@ -41,6 +41,7 @@ mod sink_conformance;
 mod sinks;
 mod startup;
 mod statuses;
+mod steady;
 mod supply_chain;
 mod support;
 mod targets;

@@ -43,7 +43,7 @@ fn report(file: &str, config: &Config, warnings: &[Warning]) -> String {
     let journal = &config.journal;
     let place = match &journal.engine {
         Engine::Sqlite(file) => file.path.display().to_string(),
-        Engine::Jetstream(nats) => format!("JetStream {} at {}", nats.stream, nats.servers.join(", ")),
+        Engine::Jetstream(nats) => format!("JetStream {} at {}", nats.stream, nats.addresses()),
     };
     let kept = format!(
         "{place}, kept {}, at most {}",

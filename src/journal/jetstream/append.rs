@@ -17,7 +17,7 @@ use super::error::unavailable;
 use super::shared::Shared;
 use super::{envelope, partition};
 use crate::event::{Lane, Record};
-use crate::journal::{Appended, JournalError};
+use crate::journal::{Appended, JournalError, ORDINARY};
 
 /// Before an event is published again that was not acknowledged.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -70,8 +70,11 @@ pub(super) async fn append(shared: Arc<Shared>, records: Vec<Record>) -> Result<
     if result.is_ok() {
         shared.metrics.journal_commit_seconds.observe(started.elapsed().as_secs_f64());
     }
-    if !matches!(result, Err(JournalError::Refused(_))) {
-        shared.trouble(result.as_ref().err());
+    match &result {
+        // The keeper tells where there is room again for an ordinary request, which this one need not have been.
+        Ok(_) if shared.has_room(ORDINARY) => shared.trouble(None),
+        Ok(_) | Err(JournalError::Refused(_)) => {}
+        Err(error) => shared.trouble(Some(error)),
     }
     result
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::jetstream::context::ContextBuilder;
-use async_nats::{Client, ServerAddr};
 
 use super::error::OpenError;
 use crate::config::{JetstreamConfig, JournalConfig};
@@ -23,11 +23,7 @@ pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connects to the servers.
 pub(super) async fn connect(own: &JetstreamConfig) -> Result<Client, OpenError> {
-    let unreachable = |reason: String| OpenError::Unreachable { servers: own.servers.join(", "), reason };
-    let mut addresses = Vec::new();
-    for server in &own.servers {
-        addresses.push(server.parse::<ServerAddr>().map_err(|_| unreachable(format!("{server} is no address")))?);
-    }
+    let unreachable = |reason: String| OpenError::Unreachable { servers: own.addresses(), reason };
     // Servers that are found through others come without a word on TLS.
     let options = nats::options(&own.login, &own.tls, own.requires_tls());
     let options = options
@@ -37,7 +33,7 @@ pub(super) async fn connect(own: &JetstreamConfig) -> Result<Client, OpenError> 
         .ping_interval(PING)
         .max_reconnects(None)
         .reconnect_delay_callback(|tries| if tries < 2 { Duration::from_millis(50) } else { RECONNECT });
-    options.connect(addresses).await.map_err(|error| unreachable(error.kind().to_string()))
+    options.connect(&own.servers).await.map_err(|error| unreachable(error.kind().to_string()))
 }
 
 /// Why this server cannot keep the journal, if so.

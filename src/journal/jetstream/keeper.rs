@@ -1,6 +1,6 @@
-//! What is looked after about once a second: what grew too old, the size limit, renamings that were not ended, replays
-//! that have, status and metrics. One replica does the first for all, the first in the table; should two believe that they are it, they do
-//! the same twice.
+//! What is looked after about once a second: what grew too old, the size limit, renamings that were not ended, what is
+//! left of forgotten sinks, replays that have ended, status and metrics. One replica does the first for all, the first in
+//! the table; should two believe that they are it, they do the same twice.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,15 +12,13 @@ use async_nats::jetstream::stream::Info;
 use super::shared::Shared;
 use super::sinks::before;
 use super::table::Table;
-use crate::journal::JournalError;
+use crate::journal::{JournalError, ORDINARY};
 use crate::metrics::SinkLabels;
 use crate::names::SinkName;
 
 const ROUND: Duration = Duration::from_secs(1);
 /// How often metrics of sinks are brought up to date.
 const METRICS: Duration = Duration::from_secs(5);
-/// Bytes for which there must be room before a full journal counts as writable again.
-const SOME_ROOM: u64 = 64 * 1024;
 /// Rounds in a row that failed, after which it is said.
 const TOLD_AFTER: u32 = 30;
 
@@ -80,7 +78,7 @@ impl Shared {
         let measured = self.measure().await;
         let trouble = match &measured {
             // Full until there is room, and in trouble until the servers answer, which they just did.
-            Ok(_) => self.look_for_room(SOME_ROOM).await.err(),
+            Ok(_) => self.look_for_room(ORDINARY).await.err(),
             Err(error) => Some(error.clone()),
         };
         let unfit = super::connect::unfit(&self.client, &self.config);
@@ -91,6 +89,7 @@ impl Shared {
         }
         if self.table().members.keys().next() == Some(&self.me) {
             failing.note("renamings", self.end_renamings().await);
+            failing.note("forgotten sinks", self.end_forgettings().await);
             failing.note("replays", self.end_replays().await);
             if let Ok(info) = &measured {
                 failing.note("retention", self.tidy(info).await);

@@ -219,10 +219,7 @@ impl Shared {
         let change = self.change_of(&description, id).await?;
         match envelope::read(&payload) {
             Kept::Event(record) => Ok(Some((letter(id, description, change), *record))),
-            Kept::Later(_) | Kept::Nothing => Err(JournalError::Refused(format!(
-                "dead letter {id} cannot be read: it is damaged, or of another version of hooksink; `hooksink \
-                 dead-letters drop {id}` drops it"
-            ))),
+            Kept::Later(_) | Kept::Nothing => Err(JournalError::unreadable_letter(id)),
         }
     }
 
@@ -344,6 +341,26 @@ impl Shared {
     /// Drops letters for good; how many there were.
     pub(super) async fn drop_letters(&self, which: Letters) -> Result<u64, JournalError> {
         self.each_letter(which, Deed::Drop).await
+    }
+
+    /// The number of the last letter, of whichever sink.
+    pub(super) async fn last_letter(&self) -> Result<i64, JournalError> {
+        let info = self.dead.get_info().await;
+        let info = info.map_err(|error| unavailable("dead letters cannot be read", error.kind()))?;
+        Ok(number(info.state.last_sequence))
+    }
+
+    /// Drops the letters of a sink up to this number for good.
+    pub(super) async fn drop_letters_up_to(&self, sink: &SinkName, last: i64) -> Result<(), JournalError> {
+        let mut after = 0;
+        while after < last {
+            let letters = self.letters_after(Some(sink), after, LISTED).await?;
+            after = letters.last().map_or(last, |(id, _)| *id);
+            for (id, description) in letters.into_iter().take_while(|(id, _)| *id <= last) {
+                self.remove(id, &description).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Drops a letter.

@@ -247,10 +247,7 @@ impl Journal for JetstreamJournal {
         // A task of its own: who asked may go away, and what is under way goes on.
         let task = tokio::spawn(async move {
             let _place = place;
-            if let Err(full) = shared.room_for(bytes).await {
-                shared.trouble(Some(&full));
-                return Err(full);
-            }
+            shared.admit(bytes).await?;
             append::append(shared, records).await
         });
         task.await.unwrap_or(Err(JournalError::Closed))

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::place::{self, Document};
 use super::shared::Shared;
-use super::sinks::not_renamed;
+use super::sinks::{not_forgotten, not_renamed};
 use super::table::{Known, Renaming, Table};
 use crate::journal::JournalError;
 use crate::names::SinkName;
@@ -44,6 +44,7 @@ impl Shared {
         let may = |table: &Table| {
             not_renamed(old, table)?;
             not_renamed(new, table)?;
+            not_forgotten(new, table)?;
             self.unconfigured(old, table)
         };
         may(table)?;

@@ -1,5 +1,6 @@
 //! Room in a journal that has reached its size limit. One task looks for it, once for all who ask meanwhile, and says
-//! what it found; who stores something only looks at what it said.
+//! what it found; who stores something only looks at what it said. That there is no room for a large request says
+//! nothing of smaller ones.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use super::place::{self, Document};
 use super::reader::{self, Wanted};
 use super::shared::Shared;
 use super::table::Known;
-use crate::journal::JournalError;
+use crate::journal::{JournalError, ORDINARY};
 use crate::metrics::SinkLabels;
 use crate::names::SinkName;
 
@@ -38,15 +39,33 @@ pub(super) struct Room {
 /// What the last look found.
 #[derive(Debug, Clone, Default)]
 struct Found {
-    looked: Option<Instant>,
-    /// Why there is no room, if so.
-    trouble: Option<JournalError>,
+    /// The least that there is no room for, as far as is known.
+    no_room: Option<NoRoom>,
+}
+
+#[derive(Debug, Clone)]
+struct NoRoom {
+    bytes: u64,
+    why: JournalError,
+    looked: Instant,
 }
 
 impl Found {
-    fn trouble_of_late(&self) -> Option<JournalError> {
-        let of_late = self.looked.is_some_and(|looked| looked.elapsed() < BELIEVED);
-        self.trouble.clone().filter(|_| of_late)
+    /// Takes in what a look for so many bytes came to.
+    fn note(&mut self, bytes: u64, result: Result<(), JournalError>) {
+        let known = self.no_room.take().filter(|known| known.looked.elapsed() < BELIEVED);
+        self.no_room = match result {
+            Ok(()) => known.filter(|known| known.bytes > bytes),
+            Err(why) => known
+                .filter(|known| known.bytes < bytes)
+                .or_else(|| Some(NoRoom { bytes, why, looked: Instant::now() })),
+        };
+    }
+
+    /// Why there is no room for so many bytes, if that was found of late.
+    fn trouble(&self, bytes: u64) -> Option<JournalError> {
+        let known = self.no_room.as_ref()?;
+        (known.bytes <= bytes && known.looked.elapsed() < BELIEVED).then(|| known.why.clone())
     }
 }
 
@@ -58,23 +77,37 @@ pub(super) async fn look(shared: Arc<Shared>) {
             () = shared.room.asked.notified() => {}
         }
         let bytes = shared.room.bytes.swap(0, Ordering::Relaxed);
-        let trouble = shared.make_room(bytes).await.err();
-        shared.room.found.send_replace(Found { looked: Some(Instant::now()), trouble });
+        let result = shared.make_room(bytes).await;
+        shared.room.found.send_modify(|found| found.note(bytes, result));
     }
 }
 
 impl Shared {
-    fn has_room(&self, bytes: u64) -> bool {
+    pub(super) fn has_room(&self, bytes: u64) -> bool {
         self.status().bytes + bytes <= self.config.max_size
+    }
+
+    /// Lets a request of so many bytes in if there is room. The status tells of a refusal where an ordinary request would
+    /// be refused as well: what is too large for the room that is left says nothing of others.
+    pub(super) async fn admit(&self, bytes: u64) -> Result<(), JournalError> {
+        let Err(error) = self.room_for(bytes).await else { return Ok(()) };
+        let trouble = match &error {
+            JournalError::Full(_) if bytes > ORDINARY => self.room_for(ORDINARY).await.err(),
+            error => Some(error.clone()),
+        };
+        if trouble.is_some() {
+            self.trouble(trouble.as_ref());
+        }
+        Err(error)
     }
 
     /// Whether so many bytes may be stored. Where they do not fit, and a look that is not old found no room, it is said at
     /// once that they may not: whatever senders do, the journal is surveyed about once a second.
-    pub(super) async fn room_for(&self, bytes: u64) -> Result<(), JournalError> {
+    async fn room_for(&self, bytes: u64) -> Result<(), JournalError> {
         if self.has_room(bytes) {
             return Ok(());
         }
-        let lately = self.room.found.borrow().trouble_of_late();
+        let lately = self.room.found.borrow().trouble(bytes);
         match lately {
             Some(trouble) => Err(trouble),
             None => self.look_for_room(bytes).await,
@@ -91,11 +124,11 @@ impl Shared {
                 if found.changed().await.is_err() {
                     return Err(JournalError::Closed);
                 }
-                let trouble = found.borrow_and_update().trouble.clone();
+                let trouble = found.borrow_and_update().trouble(bytes);
                 match trouble {
                     _ if self.has_room(bytes) => return Ok(()),
                     Some(trouble) => return Err(trouble),
-                    // The look had begun before, for less, or others were faster.
+                    // The look had begun before, for less, or found no room for more, or others were faster.
                     None => {}
                 }
             }
@@ -228,5 +261,41 @@ impl Shared {
             });
         }
         Ok(events)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> Result<(), JournalError> {
+        Err(JournalError::Full("it is".to_owned()))
+    }
+
+    #[test]
+    fn no_room_for_much_says_nothing_of_less() {
+        let mut found = Found::default();
+        let told = |found: &Found| [10, 50, 100, 200].map(|bytes| found.trouble(bytes).is_some());
+        found.note(100, full());
+        assert_eq!(told(&found), [false, false, true, true]);
+        // What is known of less is kept.
+        found.note(50, full());
+        found.note(200, full());
+        assert_eq!(told(&found), [false, true, true, true]);
+        // Room for less says nothing of more.
+        found.note(10, Ok(()));
+        assert_eq!(told(&found), [false, true, true, true]);
+        found.note(100, Ok(()));
+        assert_eq!(told(&found), [false; 4]);
+    }
+
+    #[test]
+    fn what_was_found_is_believed_for_a_while() {
+        let Some(long_ago) = Instant::now().checked_sub(BELIEVED) else { return };
+        let no_room = NoRoom { bytes: 10, why: JournalError::Closed, looked: long_ago };
+        let mut found = Found { no_room: Some(no_room) };
+        assert!(found.trouble(10).is_none());
+        found.note(20, full());
+        assert!(found.trouble(10).is_none() && found.trouble(20).is_some());
     }
 }

@@ -105,7 +105,7 @@ pub(super) struct Shared {
     pub(super) status: Mutex<JournalStatus>,
     /// Positions of the log that cannot be read and were told of.
     pub(super) gaps: Mutex<BTreeSet<u64>>,
-    /// One renaming at a time.
+    /// One renaming at a time, or one forgetting.
     pub(super) renaming: tokio::sync::Mutex<()>,
     pub(super) room: Room,
     pub(super) stop: CancellationToken,

@@ -12,7 +12,7 @@ use super::partition::Partition;
 use super::place::{self, Document};
 use super::shared::Shared;
 use super::table::{Known, Replay, Table};
-use crate::journal::{ConsumerSpec, JournalError, Letters, ReplayProgress, ReplayRequest, SinkStatus, StartFrom};
+use crate::journal::{ConsumerSpec, JournalError, ReplayProgress, ReplayRequest, SinkStatus, StartFrom};
 use crate::names::SinkName;
 
 /// Documents or events read at once.
@@ -45,6 +45,17 @@ pub(super) fn not_renamed(sink: &SinkName, table: &Table) -> Result<(), JournalE
     )))
 }
 
+/// Says what to do about a forgetting that has begun and not ended.
+pub(super) fn not_forgotten(sink: &SinkName, table: &Table) -> Result<(), JournalError> {
+    if !table.forgetting.contains_key(sink) {
+        return Ok(());
+    }
+    Err(JournalError::Refused(format!(
+        "sink {sink} is being forgotten, which is tried again and again; `hooksink sinks forget {sink}` tries at once, and \
+         says what is in its way"
+    )))
+}
+
 impl Shared {
     /// Makes sinks known, and takes part for them. Tries as long as a start may take.
     pub(super) async fn configure(&self, specs: Vec<ConsumerSpec>) -> Result<(), JournalError> {
@@ -62,9 +73,13 @@ impl Shared {
     }
 
     async fn make_known(&self, specs: &[ConsumerSpec]) -> Result<(), JournalError> {
-        for old in self.fresh_table().await?.renamings.keys().filter(|old| specs.iter().any(|spec| spec.sink == **old))
-        {
+        let table = self.fresh_table().await?;
+        let mine = |sink: &&SinkName| specs.iter().any(|spec| spec.sink == **sink);
+        for old in table.renamings.keys().filter(mine) {
             self.end_renaming(old).await?;
+        }
+        for sink in table.forgetting.keys().filter(mine) {
+            self.end_forgetting(sink).await?;
         }
         let state = self.log_info().await?.state;
         let newest = match state.last_sequence {
@@ -82,6 +97,7 @@ impl Shared {
                 if table.renamings.contains_key(&spec.sink) {
                     not_renamed(&spec.sink, table)?;
                 }
+                not_forgotten(&spec.sink, table)?;
                 table.sinks.entry(spec.sink.clone()).or_insert_with(|| {
                     changed = true;
                     let (start, start_id) = match spec.from {
@@ -184,23 +200,53 @@ impl Shared {
         Ok(states)
     }
 
-    /// Forgets an unconfigured sink.
+    /// Forgets an unconfigured sink, or ends that if it was begun. Whether it may be is settled by one change of the table,
+    /// before anything is removed: a replica that starts with the sink meanwhile finds it known, or makes it anew.
     pub(super) async fn forget(&self, sink: &SinkName) -> Result<(), JournalError> {
-        let table = self.fresh_table().await?;
-        not_renamed(sink, &table)?;
-        self.unconfigured(sink, &table)?;
-        // It is known until nothing of it is left, so that it can be called again.
-        self.drop_letters(Letters::Sink(sink.clone())).await?;
-        self.remove_places(sink).await?;
+        let last_letter = self.last_letter().await?;
         self.change_table(|table| {
+            if table.forgetting.contains_key(sink) {
+                return Ok(false);
+            }
             not_renamed(sink, table)?;
             self.unconfigured(sink, table)?;
             table.sinks.remove(sink);
             table.replays.retain(|_, replay| replay.sink != *sink);
+            table.forgetting.insert(sink.clone(), last_letter);
             Ok(true)
         })
-        .await
-        .map(|_| ())
+        .await?;
+        self.end_forgetting(sink).await.map_err(|error| match error {
+            JournalError::Unavailable(why) => JournalError::Unavailable(format!(
+                "{why}; sink {sink} is known no more, and what is left of it is removed again and again, or when it is called \
+                 again"
+            )),
+            other => other,
+        })
+    }
+
+    /// Removes what is left of a sink that is known no more, if that is not done.
+    async fn end_forgetting(&self, sink: &SinkName) -> Result<(), JournalError> {
+        let _alone = self.renaming.lock().await;
+        self.remove_forgotten(sink).await
+    }
+
+    async fn remove_forgotten(&self, sink: &SinkName) -> Result<(), JournalError> {
+        let Some(last_letter) = self.fresh_table().await?.forgetting.get(sink).copied() else { return Ok(()) };
+        self.drop_letters_up_to(sink, last_letter).await?;
+        self.remove_places(sink).await?;
+        self.change_table(|table| Ok(table.forgetting.remove(sink).is_some())).await.map(|_| ())
+    }
+
+    /// Removes what is left of all sinks that are known no more, unless somebody here does. One that cannot be removed keeps
+    /// no other from it.
+    pub(super) async fn end_forgettings(&self) -> Result<(), JournalError> {
+        let Ok(_alone) = self.renaming.try_lock() else { return Ok(()) };
+        let mut result = Ok(());
+        for sink in self.table().forgetting.keys() {
+            result = result.and(self.remove_forgotten(sink).await);
+        }
+        result
     }
 
     /// Removes what was written of how far a sink is.

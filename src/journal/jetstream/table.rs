@@ -46,6 +46,10 @@ pub(super) struct Table {
     /// Sinks whose places are on their way to another name, by the name they had.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) renamings: BTreeMap<SinkName, Renaming>,
+    /// Sinks that the journal knows no more, of which something may still be written, and the last of the numbers that
+    /// their dead letters may have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) forgetting: BTreeMap<SinkName, i64>,
 }
 
 /// A renaming that has begun.

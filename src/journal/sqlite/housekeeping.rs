@@ -5,10 +5,8 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use super::writer::Writer;
 use super::{disk, files, schema, segments};
+use crate::journal::ORDINARY;
 use crate::metrics::SinkLabels;
-
-/// Bytes for which there must be room before a full journal counts as writable again.
-const SOME_ROOM: usize = 64 * 1024;
 
 impl Writer {
     pub(super) fn keep_house(&mut self) {
@@ -25,13 +23,23 @@ impl Writer {
         }
     }
 
-    /// Finds out whether writing works again: when hooksink is not ready, nobody sends what could find it out.
+    /// Finds out whether there is room for an ordinary request, and whether writing works again: when hooksink is not
+    /// ready, nobody sends what could find it out.
     fn try_again(&mut self) {
-        if self.trouble.is_none() || self.room_for(SOME_ROOM as u64).is_err() {
+        if self.trouble.is_none() && !self.configured {
+            // Nobody sends anything yet, and nothing may be removed.
+            return;
+        }
+        if let Err(reason) = self.room_for(ORDINARY) {
+            self.in_trouble(reason);
+            return;
+        }
+        if self.trouble.is_none() {
             return;
         }
         // As much as there should be room for, and away with it again.
-        let trial = |writer: &mut Self| schema::set_meta(&writer.conn, "trial", vec![0_u8; SOME_ROOM]);
+        let zeros = vec![0_u8; usize::try_from(ORDINARY).unwrap_or_default()];
+        let trial = |writer: &mut Self| schema::set_meta(&writer.conn, "trial", zeros.clone());
         if self.transact(trial).and_then(|()| self.transact(|writer| schema::unset_meta(&writer.conn, "trial"))).is_ok()
         {
             self.trouble = None;

@@ -44,7 +44,14 @@ pub(super) fn waiting(
             waiting.more = true;
             break;
         }
-        waiting.letters.push((letter, row::shared(row, 1)?));
+        match row::shared(row, 1) {
+            Ok(record) => waiting.letters.push((letter, record)),
+            // It goes on waiting, and keeps nothing from the others.
+            Err(error) if row::is_unreadable(&error) => {
+                tracing::error!(%sink, letter, "a dead letter that is to be tried again cannot be read");
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(waiting)
 }
@@ -98,11 +105,26 @@ pub(super) fn list(
     statement.query_map(params![after, sink, limit.min(LISTED)], describe)?.collect()
 }
 
+/// A letter that was looked for.
+pub(super) enum Shown {
+    /// It is not there.
+    Nothing,
+    /// It is there, and no version of hooksink that this one knows wrote it so.
+    Unreadable,
+    /// With its event.
+    Letter(Box<(DeadLetter, Record)>),
+}
+
 /// One letter and its event.
-pub(super) fn show(conn: &Connection, letter: i64) -> rusqlite::Result<Option<(DeadLetter, Record)>> {
+pub(super) fn show(conn: &Connection, letter: i64) -> rusqlite::Result<Shown> {
     let sql = format!("SELECT {DESCRIPTION}, {COLUMNS} FROM dead_letters WHERE letter = ?1");
     let mut statement = conn.prepare_cached(&sql)?;
-    statement.query_row([letter], |row| Ok((describe(row)?, row::record(row, 11)?))).optional()
+    let shown = statement.query_row([letter], |row| Ok((describe(row)?, row::record(row, 11)?))).optional();
+    match shown {
+        Ok(letter) => Ok(letter.map_or(Shown::Nothing, |letter| Shown::Letter(Box::new(letter)))),
+        Err(error) if row::is_unreadable(&error) => Ok(Shown::Unreadable),
+        Err(error) => Err(error),
+    }
 }
 
 /// The next letters that are meant, after this number: a step's worth at most.

@@ -55,6 +55,7 @@ use self::admin::Step;
 use self::backup::{Job, Target};
 use self::checkpoint::Checkpointer;
 use self::consumer::SqliteConsumer;
+use self::letters::Shown;
 use self::lock::Lock;
 use self::queue::{Append, Queue};
 use self::row::Prepared;
@@ -261,7 +262,11 @@ impl Journal for SqliteJournal {
     }
 
     async fn dead_letter(&self, id: i64) -> Result<Option<(DeadLetter, Record)>, JournalError> {
-        self.reader.read(move |conn| letters::show(conn, id)).await
+        match self.reader.read(move |conn| letters::show(conn, id)).await? {
+            Shown::Letter(letter) => Ok(Some(*letter)),
+            Shown::Nothing => Ok(None),
+            Shown::Unreadable => Err(JournalError::unreadable_letter(id)),
+        }
     }
 
     async fn retry_dead_letters(&self, which: Letters) -> Result<u64, JournalError> {

@@ -143,6 +143,12 @@ pub(super) fn invalid(column: usize, error: impl Into<Box<dyn std::error::Error 
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, "a stored value cannot be read".into())
 }
 
+/// Whether it is a value that does not fit, in a row that is there.
+pub(super) fn is_unreadable(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
+    matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..))
+}
+
 /// The record whose columns begin at `at`, to be shared.
 pub(super) fn shared(row: &Row<'_>, at: usize) -> rusqlite::Result<Arc<Record>> {
     record(row, at).map(Arc::new)

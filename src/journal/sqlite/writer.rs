@@ -17,7 +17,7 @@ use super::settle::Settlement;
 use super::shared::Shared;
 use super::sinks::{self, Saving};
 use super::tail::Slot;
-use crate::journal::{Appended, JournalError};
+use crate::journal::{Appended, JournalError, ORDINARY};
 
 /// How often the writer looks after disk, ages, and metrics.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -242,10 +242,12 @@ impl Writer {
     ) {
         let metrics = &self.shared.metrics;
         if !appends.is_empty() {
-            self.trouble = None;
             let bytes: u64 = appends.iter().map(|append| append.bytes).sum();
             self.bytes += bytes;
             self.unmeasured += bytes;
+            if self.fits(ORDINARY) {
+                self.trouble = None;
+            }
             metrics.journal_commit_seconds.observe(begun.elapsed().as_secs_f64());
             let events: usize = answers.iter().map(Vec::len).sum();
             #[expect(clippy::cast_precision_loss, reason = "a batch has far fewer than 2^52 events")]
@@ -305,22 +307,56 @@ impl Writer {
         }
     }
 
-    /// Lets appends in while there is room.
+    /// Whether so many bytes fit without anything being removed for them.
+    fn fits(&self, bytes: u64) -> bool {
+        !self.disk_low && self.bytes + bytes <= self.shared.config.max_size
+    }
+
+    /// Lets appends in while there is room. One that does not fit keeps out no smaller one.
     fn admit(&mut self, appends: Vec<Append>) -> Vec<Append> {
-        if appends.is_empty() {
+        if self.fits(appends.iter().map(|append| append.bytes).sum()) {
             return appends;
         }
-        let bytes = appends.iter().map(|append| append.bytes).sum();
-        let Err(reason) = self.room_for(bytes) else { return appends };
+        let (mut admitted, mut refused) = (Vec::with_capacity(appends.len()), Vec::new());
+        let mut bytes = 0;
+        // The least that there is no room for, and why.
+        let mut no_room: Option<(u64, JournalError)> = None;
+        for append in appends {
+            let all = bytes + append.bytes;
+            let result = match &no_room {
+                Some((least, reason)) if *least <= all => Err(reason.clone()),
+                _ => self.room_for(all),
+            };
+            match result {
+                Ok(()) => {
+                    bytes = all;
+                    admitted.push(append);
+                }
+                Err(reason) => {
+                    refused.push((append, reason.clone()));
+                    no_room = no_room.filter(|(least, _)| *least <= all).or(Some((all, reason)));
+                }
+            }
+        }
+        // What is too large for the room that is left says nothing of ordinary requests.
+        if !refused.is_empty()
+            && let Err(reason) = self.room_for(bytes + ORDINARY)
+        {
+            self.in_trouble(reason);
+        }
+        for (append, reason) in refused {
+            let _ = append.reply.send(Err(reason));
+        }
+        admitted
+    }
+
+    /// An ordinary request would be refused now.
+    pub(super) fn in_trouble(&mut self, reason: JournalError) {
         if self.trouble.is_none() {
             tracing::error!(%reason, "the journal refuses events");
         }
-        self.trouble = Some(reason.clone());
+        self.trouble = Some(reason);
         self.show();
-        for append in appends {
-            let _ = append.reply.send(Err(reason.clone()));
-        }
-        Vec::new()
     }
 
     /// Takes the measure of the file.
