@@ -38,7 +38,7 @@ impl Ready {
         to: SocketAddr,
         payload: Payload,
         connections: usize,
-        seconds: u64,
+        seconds: f64,
         run: u64,
     ) -> Result<Self, Failure> {
         let numbers = [connections.to_string(), seconds.to_string(), run.to_string()];
@@ -82,8 +82,8 @@ pub(crate) async fn run(
     run: u64,
 ) -> Result<(), Failure> {
     let mut template = Template::new(payload, run);
-    let seconds = usize::try_from(duration.as_secs())?;
-    let signatures: Vec<[u8; 64]> = (0..payload.prepared_per_second() * seconds)
+    let prepared = (payload.prepared_per_second() as f64 * duration.as_secs_f64()) as usize;
+    let signatures: Vec<[u8; 64]> = (0..prepared)
         .map(|number| {
             template.number(number);
             template.sign()

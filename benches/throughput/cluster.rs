@@ -76,7 +76,7 @@ fn start(arguments: &Arguments, parent: &Path, nats: &NatsCluster, replicas: usi
 }
 
 fn measure(arguments: &Arguments, table: &Table, name: &str, servers: &[Server], run: &mut u64) -> Result<(), Failure> {
-    turn(servers, 1, run)?; // warm-up
+    turn(servers, arguments.seconds.min(1.0), run)?; // warm-up
     let turns: Vec<Turn> =
         (0..arguments.rounds).map(|_| turn(servers, arguments.seconds, run)).collect::<Result<_, _>>()?;
     let of = |figure: fn(&Turn) -> f64| median(turns.iter().map(figure));
@@ -95,7 +95,7 @@ fn measure(arguments: &Arguments, table: &Table, name: &str, servers: &[Server],
 }
 
 /// A client for each replica, all at once.
-fn turn(servers: &[Server], seconds: u64, run: &mut u64) -> Result<Turn, Failure> {
+fn turn(servers: &[Server], seconds: f64, run: &mut u64) -> Result<Turn, Failure> {
     let mut clients = Vec::new();
     for server in servers {
         *run += 1;

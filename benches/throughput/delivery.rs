@@ -35,7 +35,7 @@ pub(crate) fn run(arguments: &Arguments, summary: &mut Summary) -> Result<(), Fa
         if filling.held()? >= arguments.events {
             break;
         }
-        Ready::start(filling.address, Payload::Batch, 16, 1, run)?.go()?;
+        Ready::start(filling.address, Payload::Batch, 16, arguments.seconds.min(1.0), run)?.go()?;
     }
     filling.drain()?;
     drop(filling);

@@ -8,19 +8,18 @@ use crate::payload::Payload;
 use crate::servers::Server;
 
 const CONNECTIONS: usize = 64;
-const SECONDS: u64 = 5;
 
 /// The runs of a client that fills are none of those that measure.
 const FIRST_RUN: u64 = 1_000_000;
 
-/// Sends events until the journal holds so many.
-pub(crate) fn fill(server: &Server, events: u64) -> Result<(), Failure> {
+/// Sends events until the journal holds so many, a run of so many seconds after the other.
+pub(crate) fn fill(server: &Server, events: u64, seconds: f64) -> Result<(), Failure> {
     let began = Instant::now();
     for run in FIRST_RUN.. {
         if server.positions()?.1 >= events {
             break;
         }
-        Ready::start(server.address, Payload::Batch, CONNECTIONS, SECONDS, run)?.go()?;
+        Ready::start(server.address, Payload::Batch, CONNECTIONS, seconds, run)?.go()?;
     }
     server.drain()?;
     let held = server.held()?;

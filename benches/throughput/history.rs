@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: &Arguments, summary: &mut Summary) -> Result<(), Fa
         "#
     );
     let [long, none] = ["long history", "no history"].map(|name| (name, folder(parent.path(), name)));
-    fill::fill(&Server::hooksink(arguments, long.0, &long.1, &settings)?, events)?;
+    fill::fill(&Server::hooksink(arguments, long.0, &long.1, &settings)?, events, arguments.seconds)?;
     let mut starts = Vec::new();
     for _ in 0..STARTS {
         let server = Server::hooksink(arguments, long.0, &long.1, &settings)?;

@@ -66,8 +66,8 @@ struct Arguments {
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Payload::ALL)]
     payload: Vec<Payload>,
     /// Seconds a round.
-    #[arg(long, default_value_t = 3)]
-    seconds: u64,
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
     /// Rounds, in each of which every server has its turn.
     #[arg(long, default_value_t = 5)]
     rounds: u32,
@@ -140,7 +140,7 @@ enum Role {
     /// The bare handler.
     Bare { listen: SocketAddr },
     /// The client.
-    Client { to: SocketAddr, payload: Payload, connections: usize, seconds: u64, run: u64 },
+    Client { to: SocketAddr, payload: Payload, connections: usize, seconds: f64, run: u64 },
     /// The HTTP client of sinks, without hooksink.
     Post { lines: PathBuf, target: SocketAddr, concurrency: usize },
     /// The client of a server, without hooksink.
@@ -154,7 +154,7 @@ fn main() -> Result<(), Failure> {
         Some(Role::Bare { listen }) => runtime::Runtime::new()?.block_on(servers::bare(listen)),
         Some(Role::Client { to, payload, connections, seconds, run }) => {
             let one_thread = runtime::Builder::new_current_thread().enable_all().build()?;
-            one_thread.block_on(client::run(to, payload, connections, Duration::from_secs(seconds), run))
+            one_thread.block_on(client::run(to, payload, connections, Duration::from_secs_f64(seconds), run))
         }
         Some(Role::Post { ref lines, target, concurrency }) => {
             // As many threads as hooksink has.

@@ -84,7 +84,7 @@ pub(crate) fn turn(
     server: &Server,
     payload: Payload,
     connections: usize,
-    seconds: u64,
+    seconds: f64,
     run: u64,
 ) -> Result<Turn, Failure> {
     let client = Ready::start(server.address, payload, connections, seconds, run)?;
@@ -118,7 +118,7 @@ pub(crate) fn run(arguments: &Arguments, summary: &mut Summary) -> Result<(), Fa
     let mut run = 0;
     for server in &servers {
         run += 1;
-        turn(server, Payload::Echo, 16, 1, run)?; // warm-up
+        turn(server, Payload::Echo, 16, arguments.seconds.min(1.0), run)?; // warm-up
     }
     let table = Table::new(&[
         ("payload", 8),

@@ -22,7 +22,7 @@ pub(crate) fn run(arguments: &Arguments, summary: &mut Summary) -> Result<(), Fa
     println!("\n{events} old events removed while {CONNECTIONS} connections send single echoes");
     let parent = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let folder = folder(parent.path(), "retention");
-    fill::fill(&Server::hooksink(arguments, "retention", &folder, SETTINGS)?, events)?;
+    fill::fill(&Server::hooksink(arguments, "retention", &folder, SETTINGS)?, events, arguments.seconds)?;
     let server = Server::hooksink(arguments, "retention", &folder, &format!("{RETENTION}\n{SETTINGS}"))?;
     let (_, last_old) = server.positions()?;
     let began = Instant::now();
