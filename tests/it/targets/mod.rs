@@ -6,6 +6,7 @@ mod faults;
 
 use std::net::SocketAddr;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 /// A real server, of a test's own: in a temporary folder, on a port of its own, ended with the test.
@@ -40,11 +41,18 @@ pub(crate) trait Server: Sized {
     /// Starts it again after `kill`, without anything.
     fn restart_empty(&mut self);
 
-    /// SIGSTOP to all of its processes.
-    fn pause(&self);
+    /// This signal to all of its processes.
+    fn signal(&self, signal: Signal);
 
-    /// SIGCONT.
-    fn resume(&self);
+    /// Stands still until `resume`.
+    fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Goes on.
+    fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
 }
 
 /// One module of tests a server.

@@ -77,13 +77,8 @@ impl Server for PgBouncer {
         self.pooler = start(&self.folder, self.port, &self.server);
     }
 
-    fn pause(&self) {
-        self.pooler.signal(Signal::STOP);
-        self.server.pause();
-    }
-
-    fn resume(&self) {
-        self.server.resume();
-        self.pooler.signal(Signal::CONT);
+    fn signal(&self, signal: Signal) {
+        self.pooler.signal(signal);
+        self.server.signal(signal);
     }
 }

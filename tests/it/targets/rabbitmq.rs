@@ -94,12 +94,8 @@ impl Server for Rabbitmq {
         self.server.restart();
     }
 
-    fn pause(&self) {
-        self.server.signal(Signal::STOP);
-    }
-
-    fn resume(&self) {
-        self.server.signal(Signal::CONT);
+    fn signal(&self, signal: Signal) {
+        self.server.signal(signal);
     }
 }
 

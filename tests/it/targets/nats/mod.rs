@@ -84,12 +84,8 @@ impl Server for Nats {
         self.server.restart();
     }
 
-    fn pause(&self) {
-        self.server.signal(Signal::STOP);
-    }
-
-    fn resume(&self) {
-        self.server.signal(Signal::CONT);
+    fn signal(&self, signal: Signal) {
+        self.server.signal(signal);
     }
 }
 

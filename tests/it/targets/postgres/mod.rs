@@ -114,13 +114,6 @@ impl PostgresServer {
         let ids = children.split_whitespace().filter_map(|child| child.parse().ok());
         ids.chain(i32::try_from(id).ok()).filter_map(Pid::from_raw).collect()
     }
-
-    fn signal(&self, signal: Signal) {
-        // Those that have ended are left in peace.
-        for process in self.processes() {
-            let _ = kill_process(process, signal);
-        }
-    }
 }
 
 impl Drop for PostgresServer {
@@ -184,11 +177,10 @@ impl Server for PostgresServer {
         self.restart();
     }
 
-    fn pause(&self) {
-        self.signal(Signal::STOP);
-    }
-
-    fn resume(&self) {
-        self.signal(Signal::CONT);
+    fn signal(&self, signal: Signal) {
+        // Those that have ended are left in peace.
+        for process in self.processes() {
+            let _ = kill_process(process, signal);
+        }
     }
 }

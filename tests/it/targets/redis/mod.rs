@@ -140,11 +140,7 @@ impl Server for RedisServer {
         self.restart();
     }
 
-    fn pause(&self) {
-        self.daemon.signal(Signal::STOP);
-    }
-
-    fn resume(&self) {
-        self.daemon.signal(Signal::CONT);
+    fn signal(&self, signal: Signal) {
+        self.daemon.signal(signal);
     }
 }
