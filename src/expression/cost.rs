@@ -162,9 +162,8 @@ fn walk(expression: &IdedExpr, at: At, bound: &mut Vec<String>) -> Result<(), St
         Expr::Ident(name) => names::variable(name),
         Expr::Call(call) => {
             names::function(&call.func_name)?;
-            if call.func_name == "matches" && !matches!(call.args.last().map(|part| &part.expr), Some(Expr::Literal(_)))
-            {
-                return Err("matches takes a pattern in quotes, which is the same for every event".to_owned());
+            if call.func_name == "matches" {
+                pattern(call.args.last().map(|part| &part.expr))?;
             }
             let mut parts = call.target.as_deref().into_iter().chain(&call.args);
             parts.try_for_each(|part| walk(part, at, bound))
@@ -189,6 +188,17 @@ fn walk(expression: &IdedExpr, at: At, bound: &mut Vec<String>) -> Result<(), St
         Expr::Map(map) => map.entries.iter().try_for_each(|entry| of_entry(&entry.expr, at, bound)),
         Expr::Select(select) => walk(&select.operand, at, bound),
         Expr::Struct(_) => Err("there are no message types; write {\"name\": value} for an object".to_owned()),
+    }
+}
+
+/// Whether this can be looked for: what cannot would be noticed by the first event only, and keep all of them away.
+fn pattern(part: Option<&Expr>) -> Result<(), String> {
+    let Some(Expr::Literal(LiteralValue::String(pattern))) = part else {
+        return Err("matches takes a pattern in quotes, which is the same for every event".to_owned());
+    };
+    match regex::Regex::new(pattern.inner()) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("matches takes a regular expression as the crate regex has them: {error}")),
     }
 }
 

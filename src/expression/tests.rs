@@ -147,7 +147,15 @@ fn what_cannot_work_is_said_when_it_is_compiled() {
         assert!(Condition::compile(&format!("{hiding}{}1", "(".repeat(3_000))).is_err(), "{hiding}");
     }
     assert!(Condition::compile("data.a == \"((\\\"[[\"").is_ok());
-    assert!(Condition::compile("data.a.matches(data.b)").unwrap_err().contains("takes a pattern in quotes"));
+    for pattern in ["data.b", "5", "null"] {
+        let error = Condition::compile(&format!("data.a.matches({pattern})")).unwrap_err();
+        assert!(error.contains("takes a pattern in quotes"), "{error}");
+    }
+    // What no text can be compared with would keep all events away, one by one.
+    for pattern in ["[", "(?!a)", "a{1000}{1000}{1000}"] {
+        let error = Condition::compile(&format!("data.a.matches('{pattern}')")).unwrap_err();
+        assert!(error.contains("takes a regular expression"), "{error}");
+    }
 }
 
 #[test]
