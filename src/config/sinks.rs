@@ -58,7 +58,8 @@ pub enum OnFull {
 /// How the dispatcher treats a sink. Keys of `[sinks.NAME]` for every type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeliveryConfig {
-    /// `max_attempts`: failures of an event, while others pass, after which it is a dead letter.
+    /// `max_attempts`: failures of an event, while others pass, after which it is a dead letter. 1 is as 2: that the
+    /// failure was the event's own shows only when others have passed and it fails again.
     pub max_attempts: u32,
     /// `retry_initial`: the first wait.
     pub retry_initial: Duration,

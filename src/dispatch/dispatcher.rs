@@ -3,7 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use tokio::task::{JoinError, JoinSet};
@@ -25,6 +25,9 @@ const WINDOW_BYTES: usize = 64 * 1024 * 1024;
 
 /// Characters of a cause that are kept for logs and dead letters.
 const MAX_CAUSE: usize = 500;
+
+/// A read that takes longer keeps nothing waiting that is at hand, however little it is.
+const QUICK: Duration = Duration::from_millis(10);
 
 /// Why the loop of a sink ended without being asked to.
 #[derive(Debug, thiserror::Error)]
@@ -64,9 +67,12 @@ impl Dispatcher {
             let moved = consumer.moved();
             let calls = Calls { of: self, lanes, under_way: JoinSet::new(), limits: self.limits(), called: None };
             let mut run = Run { of: self, consumer, calls, told_full: false };
-            run.until(stop, &moved).await?;
-            // Where others are to have some of the events, it goes on with the rest.
-            run.finish().await?;
+            let ended = run.until(stop, &moved).await;
+            // Also where the journal failed: what got through meanwhile is not to come again. Where others are to have
+            // some of the events, it goes on with the rest.
+            let finished = run.finish().await;
+            ended?;
+            finished?;
         }
         Ok(())
     }
@@ -139,7 +145,7 @@ impl Run<'_> {
                 self.call().await?;
             }
             if more && let Some(room) = self.calls.lanes.room() {
-                let Some(read) = self.read(room, stop).await? else { break };
+                let Some(read) = self.read(room, stop, moved).await? else { break };
                 more = read;
             }
             let wake = self.call().await?;
@@ -169,11 +175,12 @@ impl Run<'_> {
     }
 
     /// Reads as many events and bytes at most, and makes calls meanwhile. Whether there were any; nothing, if it is to
-    /// stop.
+    /// stop, or others are to have some of them.
     async fn read(
         &mut self,
         (events, bytes): (usize, usize),
         stop: &CancellationToken,
+        moved: &CancellationToken,
     ) -> Result<Option<bool>, DispatchError> {
         // The journal is told when it has been read.
         let mut step = Step::default();
@@ -182,20 +189,22 @@ impl Run<'_> {
             let mut reading = pin!(async {
                 let entries = consumer.read(events, bytes).await?;
                 let any = !entries.is_empty();
-                tokio::select! {
-                    // What is not settled is read again by the next process.
-                    () = stop.cancelled() => Ok(None),
-                    sifted = of.sieve.sift(entries) => Ok::<_, DispatchError>(Some((any, sifted?))),
-                }
+                Ok::<_, DispatchError>(Some((any, of.sieve.sift(entries).await?)))
             });
+            let mut wake = Instant::now() + QUICK;
             loop {
                 tokio::select! {
+                    // What is not settled is read again, by whoever has it then.
+                    () = stop.cancelled() => break Ok(None),
+                    () = moved.cancelled() => break Ok(None),
                     read = &mut reading => break read,
                     Some(ended) = calls.under_way.join_next() => {
-                        step.append(calls.ended(ended?)?);
-                        if !stop.is_cancelled() {
-                            calls.call();
-                        }
+                        step.append(calls.take_in(ended?)?);
+                        calls.start_all();
+                    }
+                    () = sleep_until(Some(wake)) => {
+                        let next = Instant::now() + QUICK;
+                        wake = if let Needs::Time(at) = calls.start_all() { next.max(at) } else { next };
                     }
                 }
             }
@@ -213,12 +222,12 @@ impl Run<'_> {
     /// Makes all calls that can be made now. When there will be more, if nothing else happens.
     async fn call(&mut self) -> Result<Option<Instant>, DispatchError> {
         loop {
-            match self.calls.call() {
+            match self.calls.start_all() {
                 Needs::Event(lane, ticket) => {
                     let record = self.consumer.load(ticket).await?.map(|entry| entry.record);
                     if record.is_none() {
                         warn!(sink = %self.of.sink, ?ticket, "a parked event is not in the journal any more");
-                        self.consumer.settle(vec![(ticket, Outcome::Delivered)]).await?;
+                        self.consumer.settle(vec![(ticket, Outcome::LetGo)]).await?;
                     }
                     self.calls.lanes.loaded(&lane, ticket, record);
                 }
@@ -228,9 +237,9 @@ impl Run<'_> {
         }
     }
 
-    /// Takes in a call that ended, and all others that did.
+    /// Takes in a call that ended, and all others that did, and tells the journal.
     async fn ended(&mut self, first: Ended) -> Result<(), DispatchError> {
-        let step = self.calls.ended(first)?;
+        let step = self.calls.take_in(first)?;
         self.settle(step).await
     }
 
@@ -281,7 +290,7 @@ impl Run<'_> {
 
 impl Calls<'_> {
     /// Makes calls until something is needed for the next one.
-    fn call(&mut self) -> Needs {
+    fn start_all(&mut self) -> Needs {
         loop {
             let now = Instant::now();
             let gathered = self.called.map(|called| called + self.limits.linger).filter(|gathered| *gathered > now);
@@ -320,8 +329,8 @@ impl Calls<'_> {
         });
     }
 
-    /// Takes in a call that ended, and all others that did.
-    fn ended(&mut self, first: Ended) -> Result<Step, JoinError> {
+    /// Takes in a call that ended, and all others that did; the journal is yet to be told.
+    fn take_in(&mut self, first: Ended) -> Result<Step, JoinError> {
         let mut step = Step::default();
         let mut next = Some(first);
         while let Some((id, result)) = next {

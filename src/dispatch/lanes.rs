@@ -102,10 +102,10 @@ impl Step {
 /// What is known of an event that was tried.
 #[derive(Debug)]
 struct Trouble {
-    /// Failures alone.
-    tries: u32,
-    /// Failures that count.
-    attempts: u32,
+    /// Failures alone, whether they count or not.
+    alone: u32,
+    /// Failures alone that turned out to be its own: others passed afterwards, and it failed again.
+    counted: u32,
     /// Events the sink had accepted when this one was first tried.
     first: u64,
     /// Events the sink had accepted when this one last failed alone.
@@ -484,7 +484,7 @@ impl Lanes {
         let cap = rest.len().div_ceil(2);
         for (_, item) in if alone { &mut rest[..1] } else { &mut rest[..] } {
             let first = accepted_before;
-            item.trouble.get_or_insert_with(|| Box::new(Trouble { tries: 0, attempts: 0, first, last: None }));
+            item.trouble.get_or_insert_with(|| Box::new(Trouble { alone: 0, counted: 0, first, last: None }));
             item.cap = item.cap.min(cap);
         }
         let mut dead = false;
@@ -517,21 +517,21 @@ impl Lanes {
     /// Whether an event that failed alone is given up.
     fn judge(&self, lane: &Lane, item: &mut Item, permanent: bool) -> bool {
         let Some(trouble) = item.trouble.as_deref_mut() else { return false };
-        trouble.tries = trouble.tries.saturating_add(1);
+        trouble.alone = trouble.alone.saturating_add(1);
         // The failure before this one counts if the sink has accepted something since: all failures of an outage are
         // one at most, however long it lasts.
         let counts = trouble.last.is_some_and(|then| self.accepted > then);
         if counts {
-            trouble.attempts = trouble.attempts.saturating_add(1);
+            trouble.counted = trouble.counted.saturating_add(1);
         }
         trouble.last = Some(self.accepted);
         if permanent {
             // Refused twice, and others passed meanwhile: after the last refusal, or before it while nobody else has
             // failed since. The second try keeps a target that starts to refuse everything, with calls of the better
             // time still under way, from turning those into dead letters.
-            trouble.tries >= 2 && self.accepted > trouble.first && (counts || self.health.only_witness(lane))
+            trouble.alone >= 2 && self.accepted > trouble.first && (counts || self.health.only_witness(lane))
         } else {
-            counts && trouble.attempts + 1 >= self.bounds.max_attempts
+            counts && trouble.counted + 1 >= self.bounds.max_attempts
         }
     }
 
@@ -540,7 +540,7 @@ impl Lanes {
         if let Some(queue) = self.queues.get_mut(lane) {
             queue.failures = 0;
         }
-        let attempts = item.trouble.as_ref().map_or(1, |trouble| trouble.tries);
+        let attempts = item.trouble.as_ref().map_or(1, |trouble| trouble.alone);
         if let Some(record) = &item.record {
             let (id, kind) = (record.id, record.kind);
             step.news.push(News::Dead { id, kind, attempts, cause: cause.clone() });

@@ -10,7 +10,9 @@
 //! - `supervise`: starts that loop again when it fails.
 //!
 //! What counts as an attempt: a failure of an event alone counts only once the sink has accepted another event after it.
-//! So an outage of any length dead-letters nothing, and a poison event that is alone waits.
+//! So an outage of any length dead-letters nothing, and a poison event that is alone waits. Attempts, waits and whether
+//! the sink is down are the loop's own, and begin anew with it: after a restart, when the journal failed, and when parts
+//! of a log on JetStream change hands.
 
 mod backoff;
 mod dispatcher;

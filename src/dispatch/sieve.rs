@@ -1,6 +1,7 @@
 //! What a sink's expressions do to events on their way: `where` drops those that it does not want before they take a
 //! place in the window, `map` changes what it is sent. They are evaluated on threads that may block.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tokio::task::JoinError;
@@ -59,7 +60,11 @@ impl Sieve {
         }
         let (expressions, decode) = (self.expressions.clone(), self.decode.clone());
         let looked = tokio::task::spawn_blocking(move || {
-            let look = |entry: Entry| (look(&expressions, &decode(entry.record.clone())), entry);
+            let look = |entry: Entry| {
+                let look = AssertUnwindSafe(|| look(&expressions, &decode(entry.record.clone())));
+                // The call that it goes to meets the same, and finds whose event it is.
+                (catch_unwind(look).unwrap_or(Found::Wanted), entry)
+            };
             entries.into_iter().map(look).collect::<Vec<_>>()
         });
         let mut sifted = Sifted::default();
@@ -72,7 +77,7 @@ impl Sieve {
                         debug!(sink = %self.sink, event = %entry.record.id, %why, "where has no result, and counts as false");
                     }
                     self.metrics.sink_filtered.get_or_create(&SinkLabels { sink: self.sink.to_string() }).inc();
-                    sifted.outcomes.push((entry.ticket, Outcome::Delivered));
+                    sifted.outcomes.push((entry.ticket, Outcome::LetGo));
                 }
                 Found::Unmappable(why) => {
                     self.count("map");

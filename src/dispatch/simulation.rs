@@ -241,6 +241,7 @@ impl World {
                     self.parked.remove(&ticket);
                     self.delivered.push((number, self.elapsed()));
                 }
+                Outcome::LetGo => unreachable!("the machine lets go of nothing"),
                 Outcome::Dead { attempts, .. } => {
                     self.parked.remove(&ticket);
                     assert!(self.dead.insert(number, attempts).is_none(), "dead once");

@@ -11,15 +11,18 @@ use hooksink::dispatch::{Dispatcher, Sieve, supervise};
 use hooksink::event::Event;
 use hooksink::filter::Filter;
 use hooksink::journal::sqlite::SqliteJournal;
-use hooksink::journal::{ConsumerSpec, Journal, SinkStatus, StartFrom};
+use hooksink::journal::{
+    Consumer, ConsumerSpec, Entry, Journal, JournalError, Outcome, Parked, SinkStatus, StartFrom, Ticket,
+};
 use hooksink::metrics::{Metrics, SinkLabels};
 use hooksink::names::SinkName;
 use hooksink::sinks::{Blame, Limits, Sink, SinkError, Undelivered};
 use tempfile::TempDir;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::door::MemoryJournal;
 use crate::support::{decode, number, record, until};
 
 /// What a call to the sink does, given the numbers of its events and which call it is.
@@ -445,6 +448,91 @@ async fn a_loop_that_panics_is_started_again() {
     bench.settled().await;
     running.stop().await;
     assert_eq!(sink.taken.load(Ordering::SeqCst), 10);
+}
+
+/// A consumer that hands out what it has, and then reads until it is told that the journal failed.
+struct ReadsForLong {
+    entries: Vec<Entry>,
+    fails: Arc<Notify>,
+    moved: CancellationToken,
+    settled: Arc<Mutex<Vec<Ticket>>>,
+}
+
+#[async_trait]
+impl Consumer for ReadsForLong {
+    async fn parked(&mut self) -> Result<Vec<Parked>, JournalError> {
+        Ok(Vec::new())
+    }
+
+    async fn load(&mut self, _: Ticket) -> Result<Option<Entry>, JournalError> {
+        Ok(None)
+    }
+
+    async fn read(&mut self, _: usize, _: usize) -> Result<Vec<Entry>, JournalError> {
+        if self.entries.is_empty() {
+            self.fails.notified().await;
+            return Err(JournalError::Closed);
+        }
+        Ok(std::mem::take(&mut self.entries))
+    }
+
+    async fn ready(&mut self) {}
+
+    async fn settle(&mut self, outcomes: Vec<(Ticket, Outcome)>) -> Result<(), JournalError> {
+        let delivered = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Delivered));
+        self.settled.lock().unwrap().extend(delivered.map(|(ticket, _)| *ticket));
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), JournalError> {
+        Ok(())
+    }
+
+    async fn caught_up(&mut self) -> Result<bool, JournalError> {
+        Ok(false)
+    }
+
+    fn moved(&self) -> CancellationToken {
+        self.moved.clone()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_go_on_while_the_journal_is_read_and_are_settled_however_that_ends() {
+    for ending in ["failed", "stopped", "moved"] {
+        let (fails, moved, settled) = (Arc::new(Notify::new()), CancellationToken::new(), Arc::default());
+        let entry = |number| Entry { ticket: Ticket::Log(number), record: Arc::new(record(number, Some("ann"))) };
+        let consumer = ReadsForLong {
+            entries: (1..=6).map(entry).collect(),
+            fails: Arc::clone(&fails),
+            moved: moved.clone(),
+            settled: Arc::clone(&settled),
+        };
+        let journal = MemoryJournal::default();
+        journal.consumers.lock().unwrap().push(Box::new(consumer));
+        // Three calls, of which each begins when the one before has ended.
+        let limits = Limits { max_events: 2, ..SINGLES };
+        let sink = Arc::new(Told::new(limits, |_, _| Ok(())));
+        let metrics = Arc::new(Metrics::new());
+        let sieve = Sieve::new(sink_name(), Expressions::default(), Arc::new(decode), Arc::clone(&metrics));
+        let (target, sieve): (Arc<dyn Sink>, _) = (sink.clone(), Arc::new(sieve));
+        let dispatcher =
+            Dispatcher { sink: sink_name(), target, delivery: QUICK, journal: Arc::new(journal), sieve, metrics };
+        let stop = CancellationToken::new();
+        let running = tokio::spawn({
+            let stop = stop.clone();
+            async move { dispatcher.run(&stop).await.is_ok() }
+        });
+        until("all is delivered though the read goes on", || sink.taken().len() == 6).await;
+        match ending {
+            "failed" => fails.notify_one(),
+            "stopped" => stop.cancel(),
+            _ => moved.cancel(),
+        }
+        let ended = tokio::time::timeout(crate::support::DEADLINE, running).await.expect("it should end").unwrap();
+        assert_eq!(ended, ending == "stopped", "there is no other consumer");
+        assert_eq!(*settled.lock().unwrap(), [1, 2, 3, 4, 5, 6].map(Ticket::Log), "{ending}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

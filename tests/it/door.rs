@@ -304,12 +304,14 @@ pub(crate) struct MemoryJournal {
     ids: Arc<Mutex<HashSet<EventId>>>,
     mode: watch::Sender<Mode>,
     appends: watch::Sender<usize>,
+    /// Handed out to who asks for one, the last first.
+    pub(crate) consumers: Arc<Mutex<Vec<Box<dyn Consumer>>>>,
 }
 
 impl Default for MemoryJournal {
     fn default() -> Self {
         let (mode, appends) = (watch::Sender::new(Mode::Store), watch::Sender::new(0));
-        Self { records: Arc::default(), ids: Arc::default(), mode, appends }
+        Self { records: Arc::default(), ids: Arc::default(), mode, appends, consumers: Arc::default() }
     }
 }
 
@@ -352,7 +354,7 @@ impl MemoryJournal {
 }
 
 fn not_here<T>() -> Result<T, JournalError> {
-    Err(JournalError::Refused("this journal only appends".to_owned()))
+    Err(JournalError::Refused("this journal only appends, and hands out what consumers it was given".to_owned()))
 }
 
 #[async_trait]
@@ -383,7 +385,7 @@ impl Journal for MemoryJournal {
     }
 
     async fn consumer(&self, _: &SinkName) -> Result<Box<dyn Consumer>, JournalError> {
-        not_here()
+        self.consumers.lock().unwrap().pop().map_or_else(not_here, Ok)
     }
 
     fn status(&self) -> JournalStatus {
