@@ -109,6 +109,9 @@ pub struct Parked {
 pub enum Outcome {
     /// The sink has it.
     Delivered,
+    /// The sink is not to have it, as its `where` has it, or it is not there any more: it is done with, and counts as
+    /// delivered nowhere.
+    LetGo,
     /// It is in trouble, or behind one that is: it gets a row of its own, so that the cursor can pass it. It is still
     /// owed, and stays with the dispatcher that parked it.
     Parked,

@@ -19,6 +19,14 @@ impl Encoding {
         Self { format, include_raw: include_raw(section, format == Format::Raw) }
     }
 
+    /// The media type of what is sent.
+    pub fn media_type(&self) -> &'static str {
+        match self.format {
+            Format::Cloudevents => "application/cloudevents+json",
+            Format::Raw => "application/json",
+        }
+    }
+
     /// The event, as JSON on one line.
     pub fn encode(&self, event: &Event) -> Vec<u8> {
         event.to_json(self.format, self.include_raw)

@@ -140,9 +140,8 @@ pub struct Limits {
     pub concurrency: usize,
     /// The longest a call may take; it counts as failed then.
     pub timeout: Duration,
-    /// After a call has begun, how long the next one gathers events, unless as many as fit are there, or
-    /// half of the window. For sinks to which
-    /// a call costs much whatever is in it. Zero for those that take single events.
+    /// After a call has begun, how long the next one gathers events, unless as many as fit are there, or half of the
+    /// window. For sinks to which a call costs much whatever is in it. Zero for those that take single events.
     pub linger: Duration,
 }
 

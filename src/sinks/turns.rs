@@ -80,18 +80,25 @@ where
             }
         }
     };
-    // Behind the first that did not get through, what did is sent again.
+    outcome(&through, failures, ended)
+}
+
+/// What the dispatcher is told of a call, by what got through, what failed, and what ended the call: the first event that
+/// did not get through. What did behind it is sent again.
+pub(super) fn outcome(
+    through: &[bool],
+    mut failures: Vec<(usize, SinkError)>,
+    ended: Option<SinkError>,
+) -> Result<(), Undelivered> {
     let Some(delivered) = through.iter().position(|through| !through) else { return Ok(()) };
     failures.sort_by_key(|(position, _)| *position);
-    match (failures.into_iter().next(), ended) {
-        (Some((position, cause)), _) if position == delivered => {
-            let blame = if matches!(cause, SinkError::Permanent { .. }) { Blame::Event } else { Blame::Unknown };
-            Err(Undelivered { delivered, blame, cause })
-        }
-        (_, Some(cause)) => Err(Undelivered { delivered, blame: Blame::Unknown, cause: not_its_own(cause) }),
-        (Some((_, cause)), None) => Err(Undelivered { delivered, blame: Blame::Unknown, cause: not_its_own(cause) }),
-        (None, None) => Err(Undelivered::unknown(delivered, "it was not sent")),
-    }
+    let (blame, cause) = match (failures.into_iter().next(), ended) {
+        (Some((position, cause @ SinkError::Permanent { .. })), _) if position == delivered => (Blame::Event, cause),
+        (Some((position, cause)), _) if position == delivered => (Blame::Unknown, cause),
+        (_, Some(cause)) | (Some((_, cause)), None) => (Blame::Unknown, not_its_own(cause)),
+        (None, None) => (Blame::Unknown, SinkError::transient("it was not sent")),
+    };
+    Err(Undelivered { delivered, blame, cause })
 }
 
 /// The failure of another event is no refusal of this one.

@@ -436,6 +436,30 @@ async fn a_replay_hands_out_what_is_stored_once_more() {
 }
 
 #[tokio::test]
+async fn what_a_sink_is_not_to_have_counts_as_delivered_nowhere() {
+    for ground in grounds::each("journal::what_a_sink_is_not_to_have_counts_as_delivered_nowhere") {
+        let config = ground.config();
+        let (journal, _crm) = open_with_crm(&config).await;
+        store(&journal, (0..3).map(record)).await;
+        journal.close().await;
+        let journal = grounds::open(&config).await;
+        journal.configure(vec![spec("new")]).await.unwrap();
+        let mut new = steady(&journal, "new").await;
+        let entries = read(&mut new, 3).await;
+        // One of them is parked first.
+        new.settle(vec![(entries[1].ticket, Outcome::Parked)]).await.unwrap();
+        new.settle(entries.iter().map(|entry| (entry.ticket, Outcome::LetGo)).collect()).await.unwrap();
+        new.flush().await.unwrap();
+        let states = journal.sinks().await.unwrap();
+        let state = states.iter().find(|state| state.sink == sink("new")).unwrap();
+        assert_eq!((state.cursor, state.parked, state.lag_events), (3, 0, 0));
+        // So that it takes the place of another.
+        journal.rename_sink(&sink("crm"), &sink("new")).await.unwrap();
+        journal.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_sink_that_left_is_owed_until_it_is_forgotten_or_renamed() {
     for ground in grounds::each("journal::a_sink_that_left_is_owed_until_it_is_forgotten_or_renamed") {
         let config = ground.config();

@@ -123,7 +123,7 @@ impl Consumer for Steady {
             self.in_hand.remove(ticket);
             match outcome {
                 Outcome::Parked => self.parked.insert(*ticket),
-                Outcome::Delivered | Outcome::Dead { .. } => self.parked.remove(ticket),
+                Outcome::Delivered | Outcome::LetGo | Outcome::Dead { .. } => self.parked.remove(ticket),
             };
         }
         self.consumer.settle(outcomes).await

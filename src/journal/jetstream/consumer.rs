@@ -32,7 +32,7 @@ const AT_ONCE: usize = 16;
 /// How often a replay that finds nothing more asks whether that is its end.
 const LOOK_FOR_END: Duration = Duration::from_millis(300);
 
-/// How often it is looked then whether some of them are gone.
+/// Where so much of a later version is held back that nothing is read: how often it is looked again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What `read` may still hand out.
@@ -339,6 +339,9 @@ impl JetstreamConsumer {
                         front.park(seq);
                     }
                 }
+                Outcome::LetGo => {
+                    front.done(seq);
+                }
                 Outcome::Delivered | Outcome::Dead { .. } => {
                     front.done(seq);
                     place.delivered |= matches!(outcome, Outcome::Delivered);
@@ -360,7 +363,7 @@ impl JetstreamConsumer {
             return Ok(());
         }
         match outcome {
-            Outcome::Delivered => self.shared.drop_letter(id).await?,
+            Outcome::Delivered | Outcome::LetGo => self.shared.drop_letter(id).await?,
             Outcome::Dead { reason, attempts } => {
                 self.shared.bury_again(id, Some(attempts), &reason, Some(false)).await?;
             }

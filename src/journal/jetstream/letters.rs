@@ -245,7 +245,7 @@ impl Shared {
         Ok(listed)
     }
 
-    /// Letters of a sink or of all.
+    /// How many letters a sink has.
     pub(super) async fn count_letters(&self, sink: &SinkName) -> Result<u64, JournalError> {
         let consumer = self.letter_consumer(Some(sink), 0).await?;
         let count = consumer.cached_info().num_pending;

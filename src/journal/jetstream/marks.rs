@@ -80,7 +80,7 @@ impl Trail {
     }
 }
 
-/// The newest of these marks and a few of the others, the further back the fewer: at most four times as much is read
+/// The newest of these marks and a few of the others, the further back the fewer: at most sixteen times as much is read
 /// again as was lost.
 pub(super) fn thinned(marks: Vec<Mark>) -> Vec<Mark> {
     let Some(newest) = marks.last().map(|mark| mark.seq) else { return marks };
@@ -178,7 +178,7 @@ mod tests {
             marks = thinned(marks);
             assert!(marks.len() <= 11 && marks.is_sorted());
             assert_eq!((marks[0], marks[marks.len() - 1]), (mark(1), mark(seq)));
-            // Of whatever was lost, a mark before it is no more than about four times as far back.
+            // Of whatever was lost, a mark before it is no more than sixteen times as far back.
             for pair in marks.windows(2) {
                 let (before, after) = (seq - pair[0].seq, seq - pair[1].seq);
                 assert!(before <= 16 * after.max(1), "{marks:?}");

@@ -219,7 +219,7 @@ fn tell(own: &JetstreamConfig) {
         NatsSync::Interval => tracing::info!(
             replicas,
             "journal on JetStream; 200 means: in the memory of a majority of the servers. It outlives the end of any \
-             minority of them, and of every process; a power cut of all at once may take the last two minutes, unless \
+             minority of them, and of every process; a power cut of a majority at once may take the last two minutes, unless \
              they have sync_interval: always"
         ),
     }

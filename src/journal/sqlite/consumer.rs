@@ -293,12 +293,14 @@ impl Consumer for SqliteConsumer {
 impl Place {
     /// Takes an outcome in: the change of rows that it needs, if any.
     fn settle(&mut self, ticket: Ticket, outcome: Outcome) -> Option<Change> {
+        let delivered = matches!(outcome, Outcome::Delivered);
         let (replay, seq) = match ticket {
             Ticket::Log(seq) => (0, seq),
             Ticket::Replay { replay, seq } => (replay, seq),
             Ticket::Letter(letter) if self.letters_handed.contains(&letter) => {
+                self.delivered |= delivered;
                 return match outcome {
-                    Outcome::Delivered => Some(Change::Revive { letter }),
+                    Outcome::Delivered | Outcome::LetGo => Some(Change::Revive { letter }),
                     Outcome::Dead { reason, attempts } => Some(Change::BuryAgain { letter, attempts, reason }),
                     // It has a row of its own already.
                     Outcome::Parked => None,
@@ -312,11 +314,15 @@ impl Place {
             return None;
         }
         let parked = front.parked().contains(&seq);
+        self.delivered |= delivered;
         match outcome {
-            Outcome::Delivered if parked => Some(Change::Unpark { replay, seq }),
+            Outcome::Delivered | Outcome::LetGo if parked => Some(Change::Unpark { replay, seq }),
             Outcome::Delivered => {
-                self.delivered = true;
                 settle::finish(self, replay, seq);
+                None
+            }
+            Outcome::LetGo => {
+                self.front(replay).map(|front| front.done(seq));
                 None
             }
             Outcome::Parked if parked => None,

@@ -79,16 +79,8 @@ impl Change {
             Self::Park { replay, seq } => {
                 place.front(*replay).map(|front| front.park(*seq));
             }
-            Self::Unpark { replay, seq } => {
-                place.delivered = true;
-                finish(place, *replay, *seq);
-            }
-            Self::Bury { replay, seq, .. } => finish(place, *replay, *seq),
-            Self::Revive { letter } => {
-                place.delivered = true;
-                place.letters_handed.remove(letter);
-            }
-            Self::BuryAgain { letter, .. } => {
+            Self::Unpark { replay, seq } | Self::Bury { replay, seq, .. } => finish(place, *replay, *seq),
+            Self::Revive { letter } | Self::BuryAgain { letter, .. } => {
                 place.letters_handed.remove(letter);
             }
         }

@@ -3,7 +3,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::item::Opened;
-use super::{Item, Surroundings};
+use super::{EventKey, Item, Surroundings};
 use crate::model::{serialize_time, take_time};
 
 /// Messages of the page were delivered to the person. Sender's page: Meta, "message_deliveries",
@@ -24,7 +24,7 @@ pub struct Delivery {
 impl Delivery {
     /// The typed view of an item with a `delivery`; none if it is no object.
     pub fn from_json(json: &str, around: Surroundings<'_>) -> Option<Self> {
-        let (opened, mut delivery) = Opened::at(json, around, "delivery")?;
+        let (opened, mut delivery) = Opened::at(json, around, EventKey::Delivery)?;
         Some(Self {
             mids: delivery.texts("mids").unwrap_or_default(),
             watermark: take_time(&mut delivery, "watermark"),

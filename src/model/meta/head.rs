@@ -78,6 +78,19 @@ impl EventKey {
         })
     }
 
+    /// The field that the event's model stands in, if it has one.
+    pub(super) fn field(self) -> Option<&'static str> {
+        Some(match self {
+            Self::MessageEcho | Self::Message => "message",
+            Self::MessageEdit => "message_edit",
+            Self::Reaction => "reaction",
+            Self::Postback => "postback",
+            Self::Delivery => "delivery",
+            Self::Read => "read",
+            Self::Referral | Self::Optin | Self::AccountLinking | Self::Handover | Self::Other => return None,
+        })
+    }
+
     /// The event that an item with a field of this name and type is. `is_echo` is what a `message` says of itself.
     fn of(name: &str, found: Type, is_echo: bool) -> Option<Self> {
         let (event, object) = Self::named(name)?;
@@ -104,7 +117,8 @@ fn scalar_within<'a>(value: &mut Scanner<'a>, name: &str) -> Option<Option<Cow<'
 }
 
 impl<'a> Head<'a> {
-    /// A look at this item; none if it is no object. Of a key that occurs twice the last counts, as in a JSON parser.
+    /// A look at this item; none if it is no object. Of a key that occurs twice the last counts, as in a JSON
+    /// parser; of several events the first of their order does, each time they occur.
     pub fn of(item: &'a str) -> Option<Self> {
         Self::read(&mut Scanner::new(item)).flatten()
     }
@@ -135,7 +149,7 @@ impl<'a> Head<'a> {
         Some(is_object.then_some(head))
     }
 
-    /// The same of an item that has been read as a tree.
+    /// The same of an item that has been read as a tree, where each key stands once.
     pub(super) fn of_tree(item: &'a Fields<'_>) -> Self {
         let mut head = Self::default();
         for (name, value) in item.iter() {

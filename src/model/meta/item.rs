@@ -2,7 +2,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Head;
+use super::{EventKey, Head};
 use crate::json::Json;
 use crate::model::lenient;
 use crate::model::{Extra, Fields, serialize_time};
@@ -63,12 +63,15 @@ pub(super) struct Opened<'a> {
 }
 
 impl<'a> Opened<'a> {
-    /// The item, and the fields of the object below `key`; none if the item is no object.
-    pub(super) fn at(json: &'a str, around: Surroundings<'_>, key: &'static str) -> Option<(Self, Fields<'a>)> {
+    /// The item, which was found to be this event when it was received, and the fields of the event's object; none if the
+    /// item is no object.
+    pub(super) fn at(json: &'a str, around: Surroundings<'_>, event: EventKey) -> Option<(Self, Fields<'a>)> {
         let mut fields = Fields::new(lenient::object(json)?);
+        let key = event.field()?;
         // What a tree does not hold stands in it as text.
         let whole = ["sender", "recipient", key].iter().all(|name| !matches!(fields.peek(name), Some(Json::Text(_))));
-        let head = if whole { Head::of_tree(&fields) } else { Head::of(json)? };
+        let mut head = if whole { Head::of_tree(&fields) } else { Head::of(json)? };
+        head.event = Some(event);
         let (item, has_own_time) = (Item::new(&head, around), head.has_own_time);
         for (name, id) in [("sender", &item.sender_id), ("recipient", &item.recipient_id)] {
             if id.is_some()

@@ -2,7 +2,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::item::Opened;
-use super::{Item, Surroundings};
+use super::{EventKey, Item, Surroundings};
 use crate::model::{Attachment, Extra, Fields};
 
 /// A message that the page received. Sender's page: Meta, "messages",
@@ -49,7 +49,7 @@ pub struct QuickReply {
 impl Message {
     /// The typed view of an item with a `message`; none if it is no object.
     pub fn from_json(json: &str, around: Surroundings<'_>) -> Option<Self> {
-        let (opened, mut message) = Opened::at(json, around, "message")?;
+        let (opened, mut message) = Opened::at(json, around, EventKey::Message)?;
         message.truth("is_echo");
         Some(Self {
             mid: message.text("mid"),

@@ -3,7 +3,7 @@ use serde::Serialize;
 
 use super::item::Opened;
 use super::message::attachments;
-use super::{Item, ReplyTo, Surroundings};
+use super::{EventKey, Item, ReplyTo, Surroundings};
 use crate::model::Attachment;
 
 /// A message that the page sent, whoever sent it for the page. Sender's page: Meta, "message_echoes Webhook Event
@@ -69,7 +69,7 @@ impl Origin {
 impl MessageEcho {
     /// The typed view of an item with an echoed `message`; none if it is no object.
     pub fn from_json(json: &str, around: Surroundings<'_>, apps: &Apps) -> Option<Self> {
-        let (opened, mut message) = Opened::at(json, around, "message")?;
+        let (opened, mut message) = Opened::at(json, around, EventKey::MessageEcho)?;
         message.truth("is_echo");
         let app_id = message.text("app_id");
         Some(Self {

@@ -2,7 +2,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::item::Opened;
-use super::{Item, Surroundings};
+use super::{EventKey, Item, Surroundings};
 
 /// A message that the person edited. Sender's page: Meta, "message_edits",
 /// developers.facebook.com/docs/messenger-platform/reference/webhook-events/message-edits.
@@ -22,7 +22,7 @@ pub struct MessageEdit {
 impl MessageEdit {
     /// The typed view of an item with a `message_edit`; none if it is no object.
     pub fn from_json(json: &str, around: Surroundings<'_>) -> Option<Self> {
-        let (opened, mut message_edit) = Opened::at(json, around, "message_edit")?;
+        let (opened, mut message_edit) = Opened::at(json, around, EventKey::MessageEdit)?;
         Some(Self {
             mid: message_edit.text("mid"),
             text: message_edit.text("text"),

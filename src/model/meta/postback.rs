@@ -3,7 +3,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::item::Opened;
-use super::{Item, Surroundings};
+use super::{EventKey, Item, Surroundings};
 
 /// The person pressed a button, Get Started or a menu entry. Sender's page: Meta, "messaging_postbacks",
 /// developers.facebook.com/docs/messenger-platform/reference/webhook-events/messaging_postbacks.
@@ -25,7 +25,7 @@ pub struct Postback {
 impl Postback {
     /// The typed view of an item with a `postback`; none if it is no object.
     pub fn from_json(json: &str, around: Surroundings<'_>) -> Option<Self> {
-        let (opened, mut postback) = Opened::at(json, around, "postback")?;
+        let (opened, mut postback) = Opened::at(json, around, EventKey::Postback)?;
         Some(Self {
             mid: postback.text("mid"),
             title: postback.text("title"),

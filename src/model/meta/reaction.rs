@@ -2,7 +2,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::item::Opened;
-use super::{Item, Surroundings};
+use super::{EventKey, Item, Surroundings};
 
 /// A reaction to a message, or its removal. Sender's page: Meta, "message_reactions",
 /// developers.facebook.com/docs/messenger-platform/reference/webhook-events/message-reactions.
@@ -24,7 +24,7 @@ pub struct Reaction {
 impl Reaction {
     /// The typed view of an item with a `reaction`; none if it is no object.
     pub fn from_json(json: &str, around: Surroundings<'_>) -> Option<Self> {
-        let (opened, mut reaction) = Opened::at(json, around, "reaction")?;
+        let (opened, mut reaction) = Opened::at(json, around, EventKey::Reaction)?;
         Some(Self {
             mid: reaction.text("mid"),
             action: reaction.text("action"),

@@ -3,7 +3,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::item::Opened;
-use super::{Item, Surroundings};
+use super::{EventKey, Item, Surroundings};
 use crate::model::{serialize_time, take_time};
 
 /// Messages of the page were read by the person. Sender's page: Meta, "message_reads",
@@ -24,7 +24,7 @@ pub struct Read {
 impl Read {
     /// The typed view of an item with a `read`; none if it is no object.
     pub fn from_json(json: &str, around: Surroundings<'_>) -> Option<Self> {
-        let (opened, mut read) = Opened::at(json, around, "read")?;
+        let (opened, mut read) = Opened::at(json, around, EventKey::Read)?;
         Some(Self { mid: read.text("mid"), watermark: take_time(&mut read, "watermark"), item: opened.close(read) })
     }
 }

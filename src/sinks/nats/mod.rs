@@ -24,7 +24,7 @@ pub use self::settings::NatsSinkConfig;
 use super::shared::Shared;
 use super::turns::send_in_turns_until;
 use super::{Blame, BoxError, Checked, Limits, Sink, SinkError, Undelivered};
-use crate::event::{Event, Format};
+use crate::event::Event;
 
 /// What is said of a connection that ended.
 const BROKEN: &str = "the connection broke";
@@ -89,13 +89,7 @@ impl NatsSink {
     fn headers(&self, id: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, id);
-        headers.insert(
-            "Content-Type",
-            match self.config.encoding.format {
-                Format::Cloudevents => "application/cloudevents+json",
-                Format::Raw => "application/json",
-            },
-        );
+        headers.insert("Content-Type", self.config.encoding.media_type());
         headers
     }
 }

@@ -28,8 +28,9 @@ use self::connection::Connection;
 pub use self::settings::{AmqpAddress, RabbitmqSinkConfig};
 use super::rounds::rounds;
 use super::shared::Shared;
-use super::{Blame, BoxError, Checked, Limits, Sink, SinkError, Undelivered};
-use crate::event::{Event, Format};
+use super::turns::outcome;
+use super::{BoxError, Checked, Limits, Sink, SinkError, Undelivered};
+use crate::event::Event;
 
 /// Survives a restart of the server (AMQP 0-9-1, basic.delivery-mode).
 const PERSISTENT: u8 = 2;
@@ -59,15 +60,11 @@ impl RabbitmqSink {
 
     fn properties(&self, event: &Event) -> BasicProperties {
         let record = &*event.record;
-        let content_type = match self.config.encoding.format {
-            Format::Cloudevents => "application/cloudevents+json",
-            Format::Raw => "application/json",
-        };
         let time = record.occurred_at.unwrap_or(record.received_at).timestamp();
         BasicProperties::default()
             .with_message_id(record.id.to_string().into())
             .with_type(record.kind.as_str().into())
-            .with_content_type(content_type.into())
+            .with_content_type(self.config.encoding.media_type().into())
             .with_timestamp(u64::try_from(time).unwrap_or_default())
             .with_app_id("hooksink".into())
             .with_delivery_mode(PERSISTENT)
@@ -204,25 +201,6 @@ impl Call<'_> {
             key.render(record)
         ))
     }
-
-    /// What the dispatcher is told: of the first event that did not get through.
-    fn ended(mut self, result: Result<(), SinkError>) -> Result<(), Undelivered> {
-        let Some(first) = self.confirmed.iter().position(|confirmed| !confirmed) else { return Ok(()) };
-        self.failed.sort_by_key(|(position, _)| *position);
-        let own =
-            self.failed.iter().position(|(position, _)| *position == first).map(|own| self.failed.swap_remove(own).1);
-        let (blame, cause) = match (own, result) {
-            (Some(cause @ SinkError::Permanent { .. }), _) => (Blame::Event, cause),
-            (Some(cause), _) | (None, Err(cause)) => (Blame::Unknown, cause),
-            // It was not sent, since something behind it failed.
-            (None, Ok(())) => match self.failed.into_iter().next() {
-                Some((_, SinkError::Permanent { source })) => (Blame::Unknown, SinkError::transient(source)),
-                Some((_, cause)) => (Blame::Unknown, cause),
-                None => (Blame::Unknown, SinkError::transient("not sent")),
-            },
-        };
-        Err(Undelivered { delivered: first, blame, cause })
-    }
 }
 
 #[async_trait]
@@ -232,7 +210,7 @@ impl Sink for RabbitmqSink {
         let confirmed = vec![false; events.len()];
         let mut call = Call { sink: self, events, deadline, confirmed, failed: Vec::new() };
         let result = call.run().await;
-        call.ended(result)
+        outcome(&call.confirmed, call.failed, result.err())
     }
 
     fn limits(&self) -> Limits {

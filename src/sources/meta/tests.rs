@@ -547,6 +547,15 @@ fn fields_are_as_deep_as_they_were_sent() {
 }
 
 #[test]
+fn an_echo_stays_one_where_its_key_stands_twice() {
+    let item = r#"{"sender":{"id":"P"},"recipient":{"id":"U"},"message":{"is_echo":true},"message":{"mid":"m"}}"#;
+    let mut records = records(format!(r#"{{"object":"page","entry":[{{"id":"0","messaging":[{item}]}}]}}"#));
+    let record = records.remove(0);
+    assert_eq!((record.kind, record.subject.clone()), (Kind::MetaMessageEcho, Subject::new("U")));
+    assert_eq!(emitted(record)["data"]["page_id"], "P");
+}
+
+#[test]
 fn names_that_are_kept_with_every_item_have_a_bound() {
     let long = "1".repeat(MAX_NAME + 1);
     let records = records(format!(

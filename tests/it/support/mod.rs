@@ -1,8 +1,8 @@
 //! What several modules of tests use: made-up events, waiting with a deadline, and a target that answers as it is told.
 
 pub(crate) mod daemon;
-#[cfg(feature = "kafka")]
 pub(crate) mod hosts;
+#[cfg(feature = "kafka")]
 pub(crate) mod mock_kafka;
 pub(crate) mod mock_target;
 pub(crate) mod nats_cluster;

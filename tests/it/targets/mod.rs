@@ -75,12 +75,12 @@ macro_rules! servers {
 
                 #[test]
                 fn trouble_loses_nothing_and_keeps_the_order() {
-                    faults::trouble::<$server>(concat!("targets::sits::", stringify!($module), "::trouble"));
+                    faults::trouble::<$server>(concat!("targets::sits::", stringify!($module), "::trouble_loses_nothing_and_keeps_the_order"));
                 }
 
                 #[test]
                 fn a_server_that_lost_everything_gets_what_it_is_owed() {
-                    faults::emptied::<$server>(concat!("targets::sits::", stringify!($module), "::emptied"));
+                    faults::emptied::<$server>(concat!("targets::sits::", stringify!($module), "::a_server_that_lost_everything_gets_what_it_is_owed"));
                 }
             }
         )* }
