@@ -4,7 +4,7 @@
 //! It is for the parts that were this replica's when it was made. When these change it says so ([`Consumer::moved`]):
 //! its dispatcher finishes its calls, has everything written, and makes another.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use super::envelope::Kept;
 use super::partition::Partition;
 use super::places::{self, Places};
 use super::reader::{Reader, Wanted};
+use super::retries::{self, Retries};
 use super::shared::{Shared, View};
 use super::table::Replay;
 use crate::filter::Filter;
@@ -71,10 +72,7 @@ pub(super) struct JetstreamConsumer {
     log: Option<Reader>,
     walkers: BTreeMap<i64, Walker>,
     view: watch::Receiver<View>,
-    /// Letters that were handed out.
-    letters_handed: BTreeSet<i64>,
-    /// Letters that wait to be handed out.
-    letters_waiting: Vec<i64>,
+    letters: Retries,
     /// What nobody could read before, and waits to be handed out.
     held_back: VecDeque<Ticket>,
     /// What was asked for when this consumer last looked.
@@ -115,8 +113,7 @@ impl JetstreamConsumer {
             log,
             walkers: BTreeMap::new(),
             view,
-            letters_handed: BTreeSet::new(),
-            letters_waiting: Vec::new(),
+            letters: Retries::default(),
             held_back: VecDeque::new(),
             asked: None,
             more: true,
@@ -154,33 +151,49 @@ impl JetstreamConsumer {
             });
         }
         if !self.places.parts().is_empty() {
-            let waiting = self.shared.waiting_letters(&self.sink, self.places.parts()).await?;
-            self.letters_waiting = waiting.into_iter().filter(|id| !self.letters_handed.contains(id)).collect();
+            let changed = self.shared.changed_letters(&self.sink).await?;
+            self.letters.list(changed.into_iter().filter(|(_, part)| self.places.parts().contains(part)));
         }
         self.asked = Some(table.asked);
         Ok(())
     }
 
-    async fn read_letters(&mut self, budget: &mut Budget, entries: &mut Vec<Entry>) -> Result<(), JournalError> {
-        while let Some(id) = self.letters_waiting.first().copied() {
-            match self.shared.letter_event(id).await? {
-                Some(Kept::Event(record)) => {
+    /// Hands out letters that are to be tried again. What fails for one is tried again later, and says nothing of others.
+    async fn read_letters(&mut self, budget: &mut Budget, entries: &mut Vec<Entry>) {
+        let (shared, sink) = (&self.shared, &self.sink);
+        self.letters.look(|letter, part| shared.is_asked_for(sink, part, letter)).await;
+        for _ in 0..retries::LOOKED {
+            let Some(id) = self.letters.next() else { return };
+            let later = |error: JournalError| {
+                tracing::debug!(letter = id, %error, "a dead letter is tried again later");
+            };
+            match self.shared.letter_event(id).await {
+                Ok(Some(Kept::Event(record))) => {
                     if !budget.admits(record.raw.len()) {
-                        return Ok(());
+                        return;
                     }
                     entries.push(Entry { ticket: Ticket::Letter(id), record: Arc::new(*record) });
-                    self.letters_handed.insert(id);
+                    self.letters.hand_out();
                 }
                 // It goes on waiting.
-                Some(Kept::Later(_)) => self.tell_of_later(),
-                Some(Kept::Nothing) => {
-                    self.shared.bury_again(id, None, "the event cannot be read", Some(false)).await?;
+                Ok(Some(Kept::Later(_))) => {
+                    self.tell_of_later();
+                    self.letters.pass_over();
                 }
-                None => {}
+                Ok(Some(Kept::Nothing)) => {
+                    let buried = self.shared.bury_again(id, None, "the event cannot be read", Some(false)).await;
+                    match buried.map_err(later) {
+                        Ok(()) => self.letters.pass_over(),
+                        Err(()) => self.letters.hand_out_later(),
+                    }
+                }
+                Ok(None) => self.letters.pass_over(),
+                Err(error) => {
+                    later(error);
+                    self.letters.hand_out_later();
+                }
             }
-            self.letters_waiting.remove(0);
         }
-        Ok(())
     }
 
     fn read_log(&mut self, budget: &mut Budget, entries: &mut Vec<Entry>) {
@@ -359,7 +372,7 @@ impl JetstreamConsumer {
     }
 
     async fn settle_letter(&mut self, id: i64, outcome: Outcome) -> Result<(), JournalError> {
-        if !self.letters_handed.contains(&id) {
+        if !self.letters.awaits(id) {
             return Ok(());
         }
         match outcome {
@@ -370,7 +383,7 @@ impl JetstreamConsumer {
             // It is on its own already.
             Outcome::Parked => return Ok(()),
         }
-        self.letters_handed.remove(&id);
+        self.letters.settle(id);
         Ok(())
     }
 
@@ -554,7 +567,7 @@ impl Consumer for JetstreamConsumer {
         let mut budget = Budget { events: max_events.max(1), bytes: max_bytes, first: true };
         self.look().await?;
         self.read_held_back(&mut budget, &mut entries).await?;
-        self.read_letters(&mut budget, &mut entries).await?;
+        self.read_letters(&mut budget, &mut entries).await;
         // The log and replays of it come first in turn, so that neither starves the other.
         self.turn = !self.turn;
         if self.turn {
@@ -564,7 +577,7 @@ impl Consumer for JetstreamConsumer {
         if !self.turn {
             self.read_log(&mut budget, &mut entries);
         }
-        self.more = !entries.is_empty() || !self.letters_waiting.is_empty() || !self.held_back.is_empty();
+        self.more = !entries.is_empty() || self.letters.has_more() || !self.held_back.is_empty();
         Ok(entries)
     }
 
@@ -596,10 +609,18 @@ impl Consumer for JetstreamConsumer {
                 std::future::pending::<()>().await;
             }
         };
+        let again_at = self.letters.again_at();
+        let letters = async {
+            match again_at {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = log => {}
             () = replays => {}
             () = asked => {}
+            () = letters => {}
         }
     }
 
@@ -620,7 +641,7 @@ impl Consumer for JetstreamConsumer {
             return Ok(false);
         }
         let asked = self.view.borrow().table.asked;
-        let beside = !self.walkers.is_empty() || !self.letters_waiting.is_empty() || !self.held_back.is_empty();
+        let beside = !self.walkers.is_empty() || !self.letters.is_done() || !self.held_back.is_empty();
         if beside || self.asked != Some(asked) {
             return Ok(false);
         }

@@ -409,26 +409,25 @@ impl Shared {
         Ok(count)
     }
 
-    /// Letters of these parts that wait to be tried again, oldest first.
-    pub(super) async fn waiting_letters(
+    /// Letters of a sink that changed once, in whichever part, by their numbers.
+    pub(super) async fn changed_letters(&self, sink: &SinkName) -> Result<Vec<(i64, Partition)>, JournalError> {
+        let keys = self.state.below(&format!("letter.{sink}")).await?;
+        let letters = keys.iter().filter_map(|rest| {
+            let (part, id) = rest.split_once('.')?;
+            Some((id.parse().ok()?, part.parse().ok()?))
+        });
+        Ok(letters.collect())
+    }
+
+    /// Whether a letter is to be tried again.
+    pub(super) async fn is_asked_for(
         &self,
         sink: &SinkName,
-        parts: &std::collections::BTreeSet<Partition>,
-    ) -> Result<Vec<i64>, JournalError> {
-        let mut waiting = Vec::new();
-        for rest in self.state.below(&format!("letter.{sink}")).await? {
-            let Some((part, id)) = rest.split_once('.') else { continue };
-            let (Ok(part), Ok(id)) = (part.parse::<Partition>(), id.parse::<i64>()) else { continue };
-            if !parts.contains(&part) {
-                continue;
-            }
-            let change = self.state.get_readable::<Change>(&format!("letter.{sink}.{rest}")).await?;
-            if change.is_some_and(|change| change.retrying) {
-                waiting.push(id);
-            }
-        }
-        waiting.sort_unstable();
-        Ok(waiting)
+        part: Partition,
+        letter: i64,
+    ) -> Result<bool, JournalError> {
+        let change = self.state.get_readable::<Change>(&format!("letter.{sink}.{part}.{letter}")).await?;
+        Ok(change.is_some_and(|change| change.retrying))
     }
 
     /// Drops letters that died before this time and are not to be tried again; how many.

@@ -31,6 +31,7 @@ mod place;
 mod places;
 mod reader;
 mod renaming;
+mod retries;
 mod room;
 mod shared;
 mod sinks;
