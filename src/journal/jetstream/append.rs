@@ -16,7 +16,7 @@ use futures_util::stream::FuturesUnordered;
 use super::error::unavailable;
 use super::shared::Shared;
 use super::{envelope, partition};
-use crate::event::{Lane, Record};
+use crate::event::{LaneMap, Record};
 use crate::journal::{Appended, JournalError, ORDINARY};
 
 /// Before an event is published again that was not acknowledged.
@@ -38,17 +38,8 @@ const NO_ROOM: [ErrorCode; 4] = [
 pub(super) async fn append(shared: Arc<Shared>, records: Vec<Record>) -> Result<Vec<Appended>, JournalError> {
     let started = Instant::now();
     let count = records.len();
-    let mut lanes: Vec<(Lane, Vec<(usize, Record)>)> = Vec::new();
-    for (position, record) in records.into_iter().enumerate() {
-        let lane = record.lane();
-        // A request has few lanes, and most have one.
-        match lanes.iter_mut().find(|(other, _)| *other == lane) {
-            Some((_, events)) => events.push((position, record)),
-            None => lanes.push((lane, vec![(position, record)])),
-        }
-    }
     let mut under_way: FuturesUnordered<_> =
-        lanes.into_iter().map(|(_, events)| in_order(&shared, events, started)).collect();
+        by_lane(records).into_iter().map(|events| in_order(&shared, events, started)).collect();
     let mut answers = vec![None; count];
     let mut failed = None;
     while let Some(lane) = under_way.next().await {
@@ -77,6 +68,20 @@ pub(super) async fn append(shared: Arc<Shared>, records: Vec<Record>) -> Result<
         Err(error) => shared.trouble(Some(error)),
     }
     result
+}
+
+/// The events of each lane in order, each with its position in the request; lanes in the order of their first.
+fn by_lane(records: Vec<Record>) -> Vec<Vec<(usize, Record)>> {
+    let mut lanes: Vec<Vec<(usize, Record)>> = Vec::new();
+    let mut places: LaneMap<usize> = LaneMap::default();
+    for (position, record) in records.into_iter().enumerate() {
+        let place = *places.entry(record.lane()).or_insert(lanes.len());
+        match lanes.get_mut(place) {
+            Some(events) => events.push((position, record)),
+            None => lanes.push(vec![(position, record)]),
+        }
+    }
+    lanes
 }
 
 async fn in_order(
@@ -158,5 +163,23 @@ fn meaning(error: &PublishError) -> JournalError {
         (_, Some((code, words))) if NO_ROOM.contains(&code) => JournalError::Full(format!("the servers say: {words}")),
         (_, Some((_, words))) => unavailable("the event was not stored", words),
         (kind, None) => unavailable("the event was not stored", kind),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::record;
+    use super::*;
+
+    #[test]
+    fn events_of_a_lane_stay_in_order_and_lanes_in_that_of_their_first() {
+        let nobody = |n| Record { subject: None, ..record(n) };
+        // Of seven persons, and of nobody.
+        let records = vec![record(0), record(1), nobody(2), record(7), nobody(2), record(8), record(3), record(14)];
+        let lanes = by_lane(records);
+        let positions: Vec<Vec<usize>> =
+            lanes.iter().map(|events| events.iter().map(|(position, _)| *position).collect()).collect();
+        assert_eq!(positions, [vec![0, 3, 7], vec![1, 5], vec![2, 4], vec![6]]);
+        assert!(lanes.iter().all(|events| events.iter().all(|(_, record)| record.lane() == events[0].1.lane())));
     }
 }

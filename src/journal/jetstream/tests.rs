@@ -12,7 +12,8 @@ use crate::event::{Arrival, Context, EventId, Kind, Place, Proof, Record, Scheme
 use crate::filter::{Filter, Pattern};
 use crate::names::SourceType;
 
-fn record(n: u128) -> Record {
+/// An event of one of seven persons.
+pub(super) fn record(n: u128) -> Record {
     Record {
         id: EventId(Uuid::from_u128(n)),
         source: "messenger".parse().unwrap(),
