@@ -9,7 +9,6 @@ pub mod sqlite;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -34,9 +33,6 @@ pub enum Appended {
 
 /// Bytes of a request that counts as an ordinary one: a journal that has no room for so many is not writable.
 pub(crate) const ORDINARY: u64 = 64 * 1024;
-
-/// How long a sink's place may wait for a commit of its own.
-pub const CURSOR_DELAY: Duration = Duration::from_millis(100);
 
 /// Why the journal could not do what was asked. Of an append it says that not all was stored: nothing, in the embedded
 /// journal; in the distributed one each event is stored by itself, and those that were are duplicates when they come
@@ -164,8 +160,9 @@ pub trait Consumer: Send {
     /// Waits until `read` may give more. Cancel-safe.
     async fn ready(&mut self);
 
-    /// Tells what became of events. The place moves up to the first event of the log without an outcome. Durable with
-    /// a later commit at the latest after [`CURSOR_DELAY`], so that a crash delivers again rather than losing.
+    /// Tells what became of events. The place moves up to the first event of the log without an outcome. Durable a
+    /// moment later, as the engine has it, so that a crash delivers again rather than losing: 100 ms in SQLite, 200 ms in
+    /// JetStream while its servers answer.
     async fn settle(&mut self, outcomes: Vec<(Ticket, Outcome)>) -> Result<(), JournalError>;
 
     /// Makes everything settled durable: called when a sink stops.

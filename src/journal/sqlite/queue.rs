@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::row::Prepared;
 use super::settle::Settlement;
 use super::writer::Writer;
-use crate::journal::{Appended, CURSOR_DELAY, JournalError};
+use crate::journal::{Appended, JournalError};
 
 /// Settlements and commands that may wait: there is one at a time from each sink, and few from the admin listener.
 const OTHERS: usize = 1024;
@@ -18,6 +18,8 @@ const BATCH_EVENTS: usize = 4096;
 /// Bytes of one transaction, but for a single larger request.
 const BATCH_BYTES: u64 = 16 * 1024 * 1024;
 
+/// How long a sink's place that moved may wait for a commit of its own: what a crash makes a sink get again.
+const CURSOR_DELAY: Duration = Duration::from_millis(100);
 /// How long a place that moved waits at least before it rides on a commit: its page is one more for each commit it is
 /// in.
 const CURSOR_RIDES: Duration = Duration::from_millis(20);
