@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::programs::{find, skipped};
+use crate::proxies::proxy::REPLICAS;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/compose.yaml");
 const CLUSTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/compose.cluster.yaml");
@@ -58,18 +59,29 @@ fn docker_compose_reads_the_shipped_file() {
 #[test]
 fn docker_compose_reads_the_cluster() {
     let Some(read) = read(CLUSTER, "compose::docker_compose_reads_the_cluster") else { return };
-    for name in ["nats-1", "nats-2", "nats-3", "hooksink-1", "hooksink-2", "hooksink-3"] {
+    let mut addresses = Vec::new();
+    for name in ["nats-1", "nats-2", "nats-3", "hooksink-1", "hooksink-2", "hooksink-3", "nginx"] {
         let service = read.split(&format!("\n  {name}:\n")).nth(1).unwrap_or_else(|| panic!("{name} in:\n{read}"));
         // Up to the next service.
         let lines: Vec<_> = service.lines().take_while(|line| line.starts_with("    ")).collect();
+        addresses.extend(lines.iter().find_map(|line| line.trim().strip_prefix("ipv4_address: ")));
         for line in ["read_only: true", "- no-new-privileges:true", "- ALL", "restart: unless-stopped"] {
             assert!(lines.iter().any(|other| other.trim() == line), "{line} in {name}:\n{}", lines.join("\n"));
         }
-        assert!(!lines.iter().any(|line| line.trim() == "ports:"), "only the proxy is reachable from outside: {name}");
+        let ports = lines.iter().any(|line| line.trim() == "ports:");
+        assert_eq!(ports, name == "nginx", "only the proxy is reachable from outside: {name}");
     }
-    let address = read.lines().find_map(|line| line.trim().strip_prefix("ipv4_address: ")).expect("an address");
-    assert_eq!(read.matches(&format!(r#"'["{address}/32"]'"#)).count(), 3, "{read}");
-    assert!(address.starts_with("172.30.81.") && read.contains("ip_range: 172.30.81.128/25"), "{read}");
+    // Those that nginx passes requests to, which have no names there, and its own.
+    let [replicas @ .., nginx] = &*addresses else { panic!("no addresses in:\n{read}") };
+    assert_eq!(REPLICAS.map(|replica| replica.trim_end_matches(":8080")), replicas);
+    assert_eq!(read.matches(&format!(r#"'["{nginx}/32"]'"#)).count(), 3, "{read}");
+    // No container that Docker gives an address to can have one of them.
+    assert!(read.contains("ip_range: 172.30.81.128/25") && read.contains("subnet: 172.30.81.0/24"), "{read}");
+    for address in addresses {
+        let last = address.strip_prefix("172.30.81.").and_then(|last| last.parse().ok());
+        assert!(last.is_some_and(|last: u8| last < 128), "{address}");
+    }
+    assert!(read.contains("config/nginx.cluster.conf:/etc/nginx/nginx.conf:ro"), "{read}");
 }
 
 #[test]

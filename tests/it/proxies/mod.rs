@@ -13,7 +13,7 @@ use recorder::Recorder;
 use crate::echo::{SECRET, echo, echo_request, signature};
 use crate::support::mock_target::{Answer as Trouble, MockTarget, Place};
 use crate::support::runtime;
-use crate::support::server::TestServer;
+use crate::support::server::{TestServer, eventually};
 use crate::wire::{Answer, Wire, request};
 
 /// Where the sender is; the proxy's own address is 127.0.0.1.
@@ -249,6 +249,32 @@ fn a_client_that_never_ends_its_request_is_let_go(kind: Kind) {
             assert!((400..600).contains(&answer.status), "{answer:?}");
         }
     }
+}
+
+/// nginx alone bounds how many requests a client has at once.
+#[test]
+fn a_client_with_too_many_requests_at_once_is_refused_and_nobody_else() {
+    let test = "proxies::a_client_with_too_many_requests_at_once_is_refused_and_nobody_else";
+    let Some((proxy, _server)) = hooksink(Kind::Nginx, test) else { return };
+    let whole = echo_request("messenger", "m_1", "254");
+    let status = |from: Ipv4Addr| ask(&mut proxy.connect(from).unwrap(), &whole).status;
+    let hanging = || {
+        let mut wire = proxy.connect(SENDER).unwrap();
+        let head = "POST /webhooks/messenger HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n";
+        wire.send(head.as_bytes()).unwrap();
+        wire
+    };
+    let few: Vec<_> = (0..100).map(|_| hanging()).collect();
+    assert_eq!(status(SENDER), 200, "as many as no sender has are no trouble");
+    let mut many: Vec<_> = (0..156).map(|_| hanging()).collect();
+    // nginx counts a request when it has its head, and lets it go ten seconds later, which may be over for the first.
+    eventually("the client is refused", || {
+        many.push(hanging());
+        (status(SENDER) == 503).then_some(())
+    });
+    assert_eq!(status(Ipv4Addr::new(127, 0, 0, 3)), 200);
+    drop((few, many));
+    eventually("the client is taken again", || (status(SENDER) == 200).then_some(()));
 }
 
 /// Behind nginx, for Caddy's file is for one machine.

@@ -37,7 +37,7 @@ impl Proxy {
         Self::start_before(kind, &[upstream], test)
     }
 
-    /// The same in front of several, which nginx knows how to choose from.
+    /// The same in front of several, which nginx knows how to choose from; it has the file of the cluster then.
     pub(crate) fn start_before(kind: Kind, upstreams: &[SocketAddr], test: &str) -> Option<Self> {
         let name = match kind {
             Kind::Caddy => "caddy",
@@ -124,6 +124,30 @@ fn caddy(
     None
 }
 
+/// The two files for nginx, and the replicas that the second passes requests to.
+const NGINX: &str = include_str!("../../../config/nginx.conf");
+const NGINX_OF_CLUSTER: &str = include_str!("../../../config/nginx.cluster.conf");
+pub(crate) const REPLICAS: [&str; 3] = ["172.30.81.11:8080", "172.30.81.12:8080", "172.30.81.13:8080"];
+
+/// What stands before the block that differs between machines, the block, and what stands after it.
+fn parts(file: &'static str) -> [&'static str; 3] {
+    let (before, rest) = file.split_once("    # >>> yours").expect("the block begins");
+    let (block, after) = rest.split_once("    # <<< yours").expect("the block ends");
+    // The rest of the line, which is a comment, goes.
+    let (_, block) = block.split_once('\n').expect("lines");
+    [before, block, after]
+}
+
+#[test]
+fn the_two_files_for_nginx_differ_in_what_is_yours() {
+    let [[before, block, after], [before_cluster, block_of_cluster, after_cluster]] =
+        [NGINX, NGINX_OF_CLUSTER].map(parts);
+    // Nor in what they begin with, but for a comment.
+    let begins = |text: &'static str| text.split_once("\n\n").expect("a comment above").1;
+    assert_eq!((begins(before), after), (begins(before_cluster), after_cluster));
+    assert_ne!(block, block_of_cluster);
+}
+
 /// nginx keeps what differs between machines in one marked block, whose values are replaced here.
 fn nginx(
     command: &mut Command,
@@ -135,25 +159,33 @@ fn nginx(
     fs::write(folder.join("certificate.pem"), key.cert.pem()).expect("a file");
     fs::write(folder.join("key.pem"), key.signing_key.serialize_pem()).expect("a file");
 
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/nginx.conf");
-    let shipped = fs::read_to_string(path).expect("a shipped file");
-    let (before, rest) = shipped.split_once("# >>> yours").expect("the block begins");
-    let (block, after) = rest.split_once("# <<< yours").expect("the block ends");
+    // One replica is behind the file for one machine, several are behind that of the cluster.
     let folder_name = folder.display().to_string();
-    let mut block = format!("# yours{block}");
-    let (line, first) = ("        server 127.0.0.1:8080", "127.0.0.1:8080");
-    let rest = block.lines().find_map(|other| other.strip_prefix(line)).expect("an upstream").to_owned();
-    let lines: Vec<String> = upstreams.iter().map(|upstream| format!("{upstream}{rest}")).collect();
+    let logs = ["access.log", "error.log"].map(|name| format!("{folder_name}/{name}"));
+    let (file, servers, logs) = match upstreams.len() {
+        1 => {
+            let ours = [("/var/log/nginx/hooksink.log", &*logs[0]), ("/var/log/nginx/hooksink-error.log", &*logs[1])];
+            (NGINX, &["127.0.0.1:8080"] as &[&str], ours.to_vec())
+        }
+        // Its logs are the outputs, which are files here.
+        _ => (NGINX_OF_CLUSTER, &REPLICAS as &[&str], Vec::new()),
+    };
+    let [before, block, after] = parts(file);
+    let line = |address: &dyn ToString| format!("        server {} max_fails=0;\n", address.to_string());
+    let lines: [String; 2] =
+        [servers.iter().map(|server| line(server)).collect(), upstreams.iter().map(|server| line(server)).collect()];
+    let mut block = block.to_owned();
     for (theirs, ours) in [
-        (&*format!("{first}{rest}"), &*lines.join("\n        server ")),
+        (&*lines[0], &*lines[1]),
         ("        listen [::]:443 ssl;\n", ""),
         ("listen 443 ssl", &format!("listen {address} ssl")),
         ("hooks.example.com;", "localhost;"),
         ("/etc/letsencrypt/live/hooks.example.com/fullchain.pem", &format!("{folder_name}/certificate.pem")),
         ("/etc/letsencrypt/live/hooks.example.com/privkey.pem", &format!("{folder_name}/key.pem")),
-        ("/var/log/nginx/hooksink.log", &format!("{folder_name}/access.log")),
-        ("/var/log/nginx/hooksink-error.log", &format!("{folder_name}/error.log")),
-    ] {
+    ]
+    .into_iter()
+    .chain(logs)
+    {
         assert_eq!(block.matches(theirs).count(), 1, "{theirs} in {block}");
         block = block.replace(theirs, ours);
     }
@@ -162,7 +194,7 @@ fn nginx(
         block = format!("\n{what}_temp_path {folder_name}/{what};{block}");
     }
     let file = folder.join("nginx.conf");
-    fs::write(&file, [before, &block, after].concat()).expect("a file");
+    fs::write(&file, [before, &*block, after].concat()).expect("a file");
     command.arg("-c").arg(&file).arg("-p").arg(folder);
     command.arg("-g").arg(format!("daemon off; pid {folder_name}/nginx.pid;"));
     Some(key.cert.der().clone())
