@@ -25,7 +25,8 @@ fn read(file: &str, test: &str) -> Option<String> {
     };
     let output = command
         .args(["-f", file, "config"])
-        .env("NATS_HOOKSINK_PASSWORD", "a password")
+        .env("NATS_HOOKSINK_PASSWORD", "1e7")
+        .env("NATS_ROUTE_PASSWORD", "2468")
         .env("HOOKSINK_CONFIG", "./my.toml")
         .output()
         .expect("docker-compose starts");
@@ -80,6 +81,16 @@ fn docker_compose_reads_the_cluster() {
     for address in addresses {
         let last = address.strip_prefix("172.30.81.").and_then(|last| last.parse().ok());
         assert!(last.is_some_and(|last: u8| last < 128), "{address}");
+    }
+    // What nats-server is told, in its own quotation marks.
+    for (name, value) in [
+        ("HOOKSINK_PASSWORD", "1e7"),
+        ("ROUTE_PASSWORD", "2468"),
+        ("ROUTE_1", "nats-route://route:2468@nats-1:6222"),
+        ("ROUTE_2", "nats-route://route:2468@nats-2:6222"),
+        ("ROUTE_3", "nats-route://route:2468@nats-3:6222"),
+    ] {
+        assert_eq!(read.matches(&format!("NATS_{name}: '\"{value}\"'")).count(), 3, "{name} in:\n{read}");
     }
     assert!(read.contains("config/nginx.cluster.conf:/etc/nginx/nginx.conf:ro"), "{read}");
 }
