@@ -10,7 +10,9 @@ use hooksink::remote::nats::NatsLogin;
 use hooksink::remote::tls::TlsFiles;
 use tempfile::TempDir;
 
+use crate::programs;
 use crate::support::nats_server::NatsServer;
+use crate::support::shell::Shell;
 
 /// A place for one journal.
 pub(crate) enum Ground {
@@ -85,4 +87,23 @@ impl Ground {
 /// Opens the journal.
 pub(crate) async fn open(config: &JournalConfig) -> Arc<dyn Journal> {
     journal::open(config, Arc::new(Metrics::new())).await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn each_engine_that_the_configuration_knows_has_its_ground() {
+    let grounds = each("grounds::each_engine_that_the_configuration_knows_has_its_ground");
+    let mut names: Vec<_> = grounds
+        .iter()
+        .map(|ground| match ground.config().engine {
+            Engine::Sqlite(_) => "sqlite",
+            Engine::Jetstream(_) => "jetstream",
+        })
+        .collect();
+    if programs::find("nats-server").is_none() {
+        names.push("jetstream");
+    }
+    let said = Shell::new().file("hooksink.toml", "[journal]\nengine = \"none\"\n").run("check").status(78).err();
+    let known: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    let known = format!("journal.engine: \"none\" is not allowed; this must be {}\n", known.join(" or "));
+    assert!(said.contains(&known), "{known} in {said}");
 }
