@@ -1,7 +1,8 @@
 //! A sink of the distributed journal under another name, or forgotten: whatever fails half-way, it can be called again and
 //! ends, and nothing of a renamed sink is lost or there twice.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hooksink::config::{Engine, JournalConfig};
@@ -13,6 +14,7 @@ use hooksink::secret::{Secret, Secrets};
 use crate::grounds::{on_server, open};
 use crate::journal::{delivered, numbers, read, record, sink, spec, store, until};
 use crate::steady::steady;
+use crate::support::nats_proxy::NatsProxy;
 use crate::support::nats_server::NatsServer;
 
 /// What a server is told so that hooksink may not publish there.
@@ -203,4 +205,94 @@ async fn a_start_with_the_old_name_ends_it_first() {
     let found: Vec<_> = states.iter().map(|it| (it.sink.as_str(), it.cursor, it.parked, it.dead_letters)).collect();
     assert_eq!(found, [("crm", 10, 0, 0), ("new", 5, 1, before.len() as u64)]);
     journal.close().await;
+}
+
+/// What a replica calls to have `crm` gone, and what it is held up at meanwhile.
+#[derive(Clone, Copy, Debug)]
+enum Slow {
+    ForgettingAtItsPlaces,
+    RenamingAtItsPlaces,
+    RenamingAtItsLetters,
+}
+
+impl Slow {
+    async fn call(self, journal: &Arc<dyn Journal>) -> Result<(), JournalError> {
+        match self {
+            Self::ForgettingAtItsPlaces => journal.forget_sink(&sink("crm")).await,
+            Self::RenamingAtItsPlaces | Self::RenamingAtItsLetters => {
+                journal.rename_sink(&sink("crm"), &sink("new")).await
+            }
+        }
+    }
+
+    fn is_held_up_at(self, message: &[u8]) -> bool {
+        let what: &[u8] = match self {
+            Self::ForgettingAtItsPlaces | Self::RenamingAtItsPlaces => b"\"filter\":\"hooksink.state.place.crm.",
+            Self::RenamingAtItsLetters => b"\"sink\":\"new\"",
+        };
+        memchr::memmem::find(message, what).is_some()
+    }
+}
+
+/// What one replica was held up with, another has ended, and a sink of the old name has begun.
+async fn goes_on_too_late(slow: Slow) {
+    let name = "jetstream_renaming::a_replica_that_goes_on_too_late_takes_nothing_from_a_new_sink_of_the_name";
+    let Some(server) = NatsServer::start(name, &denying("nothing")) else { return };
+    let near = config(&server);
+    leave_something_of_everything(&near).await;
+    let (go_on, held_up) = std::sync::mpsc::channel::<()>();
+    let (is_held_up, held_up) = (Arc::new(AtomicBool::new(false)), Mutex::new(held_up));
+    let proxy = {
+        let is_held_up = Arc::clone(&is_held_up);
+        NatsProxy::start(server.address(), move |message| {
+            if slow.is_held_up_at(message) && !is_held_up.swap(true, Ordering::SeqCst) {
+                let _ = held_up.lock().unwrap().recv();
+            }
+            false
+        })
+    };
+    let far = {
+        let Engine::Jetstream(mut own) = near.engine.clone() else { panic!("this is for the distributed journal") };
+        own.servers = vec![proxy.url().parse().unwrap()];
+        open(&JournalConfig { engine: Engine::Jetstream(own), ..near.clone() }).await
+    };
+    far.configure(vec![now("other")]).await.unwrap();
+    let called = tokio::spawn({
+        let far = Arc::clone(&far);
+        async move { slow.call(&far).await }
+    });
+    until("it is held up", async || is_held_up.load(Ordering::SeqCst)).await;
+    let journal = open(&near).await;
+    journal.configure(vec![now("new"), now("other")]).await.unwrap();
+    until("another ends it", async || match slow.call(&journal).await {
+        Ok(()) => true,
+        Err(JournalError::Refused(why)) => why.contains("knows no sink crm"),
+        Err(_) => false,
+    })
+    .await;
+    journal.configure(vec![now("new"), now("other"), spec("crm")]).await.unwrap();
+    let (mut consumer, entries) = owed(&journal, "crm", 10).await;
+    let mut outcomes = delivered(&entries);
+    outcomes[2].1 = Outcome::Dead { reason: "422".to_owned(), attempts: 5 };
+    consumer.settle(outcomes).await.unwrap();
+    consumer.flush().await.unwrap();
+    let has = async || {
+        let crm = journal.sinks().await.unwrap().remove(0);
+        (crm.sink, crm.cursor, crm.dead_letters)
+    };
+    assert_eq!(has().await, (sink("crm"), 10, 1), "{slow:?}");
+    drop(go_on);
+    let _ = called.await.unwrap();
+    // What it had sent is through when this is.
+    until("it is connected", async || far.sinks().await.is_ok()).await;
+    assert_eq!(has().await, (sink("crm"), 10, 1), "{slow:?}");
+    far.close().await;
+    journal.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_goes_on_too_late_takes_nothing_from_a_new_sink_of_the_name() {
+    let slow = [Slow::ForgettingAtItsPlaces, Slow::RenamingAtItsPlaces, Slow::RenamingAtItsLetters];
+    let all = futures_util::future::join_all(slow.map(goes_on_too_late));
+    tokio::time::timeout(Duration::from_secs(120), all).await.expect("all of them end");
 }

@@ -452,23 +452,24 @@ impl Shared {
         }
     }
 
-    /// Hands the letters of a sink to another. When it is called again after it failed, with the same renaming, none is
+    /// Hands the letters of a sink up to this number to another. When it is called again after it failed, with the same renaming, none is
     /// there twice.
     pub(super) async fn hand_letters(
         &self,
         old: &SinkName,
         new: &SinkName,
         renaming: Uuid,
+        last: i64,
     ) -> Result<(), JournalError> {
-        loop {
-            let letters = self.letters_after(Some(old), 0, LISTED).await?;
-            if letters.is_empty() {
-                return Ok(());
-            }
-            for (id, description) in letters {
+        let mut after = 0;
+        while after < last {
+            let letters = self.letters_after(Some(old), after, LISTED).await?;
+            after = letters.last().map_or(last, |(id, _)| *id);
+            for (id, description) in letters.into_iter().take_while(|(id, _)| *id <= last) {
                 self.hand_letter(id, &description, new, renaming).await?;
             }
         }
+        Ok(())
     }
 
     async fn hand_letter(

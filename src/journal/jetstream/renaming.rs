@@ -75,14 +75,18 @@ impl Shared {
     }
 
     async fn go_on_with(&self, old: &SinkName) -> Result<(), JournalError> {
+        // Read before it is seen that it goes on: letters of a new sink of the old name come after this one, however slow
+        // this replica is.
+        let last_letter = self.last_letter().await?;
         let table = self.fresh_table().await?;
         let (Some(renaming), Some(known)) = (table.renamings.get(old), table.sinks.get(old)) else { return Ok(()) };
         let Renaming { id, to: new } = renaming;
         self.hand_places(old, new, known, *id).await?;
-        self.hand_letters(old, new, *id).await?;
-        self.remove_places(old).await?;
+        self.hand_letters(old, new, *id, last_letter).await?;
+        let goes_on = |table: &Table| table.renamings.get(old) == Some(renaming);
+        self.remove_places(old, goes_on).await?;
         self.change_table(|table| {
-            if table.renamings.get(old) != Some(renaming) {
+            if !goes_on(table) {
                 return Ok(false);
             }
             table.renamings.remove(old);

@@ -234,8 +234,9 @@ impl Shared {
     async fn remove_forgotten(&self, sink: &SinkName) -> Result<(), JournalError> {
         let Some(last_letter) = self.fresh_table().await?.forgetting.get(sink).copied() else { return Ok(()) };
         self.drop_letters_up_to(sink, last_letter).await?;
-        self.remove_places(sink).await?;
-        self.change_table(|table| Ok(table.forgetting.remove(sink).is_some())).await.map(|_| ())
+        let goes_on = |table: &Table| table.forgetting.get(sink) == Some(&last_letter);
+        self.remove_places(sink, goes_on).await?;
+        self.change_table(|table| Ok(goes_on(table) && table.forgetting.remove(sink).is_some())).await.map(|_| ())
     }
 
     /// Removes what is left of all sinks that are known no more, unless somebody here does. One that cannot be removed keeps
@@ -249,10 +250,24 @@ impl Shared {
         result
     }
 
-    /// Removes what was written of how far a sink is.
-    pub(super) async fn remove_places(&self, sink: &SinkName) -> Result<(), JournalError> {
+    /// Removes what was written of how far a sink is, while `goes_on` holds of the table, so that nobody makes it known
+    /// anew. Where another replica has ended it meanwhile, and there is a new sink of this name, its places stay.
+    pub(super) async fn remove_places(
+        &self,
+        sink: &SinkName,
+        goes_on: impl Fn(&Table) -> bool,
+    ) -> Result<(), JournalError> {
+        // Read before it is seen that it goes on: whatever a new sink writes comes after this, however slow this one is.
+        let last = self.state.last_revision().await?;
+        if !goes_on(&*self.fresh_table().await?) {
+            return Ok(());
+        }
         for part in 0..self.partitions() {
-            self.state.remove(&place::key(sink, part)).await?;
+            self.state.remove_up_to(&place::key(sink, part), last).await?;
+        }
+        let rest = self.state.below(&format!("place.{sink}")).await?;
+        if !rest.is_empty() && goes_on(&*self.fresh_table().await?) {
+            return Err(JournalError::Unavailable(format!("the place of sink {sink} was written meanwhile")));
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
-use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
+use async_nats::jetstream::stream::{PurgeError, PurgeResponse, RawMessageErrorKind, Stream};
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -161,8 +161,26 @@ impl State {
 
     /// Removes a document for good.
     pub(super) async fn remove(&self, key: &str) -> Result<(), JournalError> {
-        let purge = self.stream.purge().filter(self.subject(key)).await;
-        purge.map(|_| ()).map_err(|error| unavailable("what replicas share cannot be removed", error.kind()))
+        self.purge(self.stream.purge().filter(self.subject(key))).await
+    }
+
+    /// Removes a document for good, unless it was written after this revision.
+    pub(super) async fn remove_up_to(&self, key: &str, revision: u64) -> Result<(), JournalError> {
+        self.purge(self.stream.purge().sequence(revision + 1).filter(self.subject(key))).await
+    }
+
+    async fn purge(
+        &self,
+        purge: impl IntoFuture<Output = Result<PurgeResponse, PurgeError>>,
+    ) -> Result<(), JournalError> {
+        let purged = purge.await;
+        purged.map(|_| ()).map_err(|error| unavailable("what replicas share cannot be removed", error.kind()))
+    }
+
+    /// The revision of what was written last, of whichever document.
+    pub(super) async fn last_revision(&self) -> Result<u64, JournalError> {
+        let info = self.stream.get_info().await;
+        Ok(info.map_err(|error| unavailable("what replicas share cannot be read", error.kind()))?.state.last_sequence)
     }
 
     /// The keys below this one, in order.
