@@ -79,9 +79,10 @@ pub(super) struct JetstreamConsumer {
     asked: Option<u64>,
     more: bool,
     turn: bool,
-    /// Whether so much of a later version is held back that nothing further is read.
+    /// Whether so much is parked, or of a later version held back, that nothing further is read.
     held_up: bool,
     told_of_later: bool,
+    told_of_full: bool,
     task: AbortHandle,
 }
 
@@ -120,6 +121,7 @@ impl JetstreamConsumer {
             turn: false,
             held_up: false,
             told_of_later: false,
+            told_of_full: false,
             task,
         })
     }
@@ -203,13 +205,18 @@ impl JetstreamConsumer {
             // The places may have gone back, and the reader did not.
             return;
         }
-        let (mut passed, mut held_back) = (0, false);
+        let max_payload = self.shared.client.max_payload();
+        let (mut passed, mut held_back, mut full) = (0, false, false);
         while let Some(found) = reader.peek() {
             let (seq, part) = (found.seq, found.part);
             // What a place has passed already, or parked, is not handed out again.
             let new = |front: &Front| seq > front.scanned() && !front.parked().contains(&seq);
             let place = places.get_mut(&part).filter(|place| new(&place.log));
             match (place, &found.record) {
+                (Some(place), Some(_)) if place.is_full(max_payload) => {
+                    full = true;
+                    break;
+                }
                 (Some(place), Some(record)) => {
                     if !budget.admits(record.raw.len()) {
                         break;
@@ -240,6 +247,22 @@ impl JetstreamConsumer {
         if held_back {
             self.tell_of_later();
             self.places.changed();
+        }
+        if full {
+            self.held_up = true;
+            self.tell_of_full();
+        }
+    }
+
+    /// Says once why nothing further is read.
+    fn tell_of_full(&mut self) {
+        if !std::mem::replace(&mut self.told_of_full, true) {
+            tracing::warn!(
+                sink = %self.sink,
+                max_payload = self.shared.client.max_payload(),
+                "so much is parked that the servers' max_payload allows no more; nothing further is read until some get \
+                 through"
+            );
         }
     }
 
@@ -276,6 +299,11 @@ impl JetstreamConsumer {
                     later.received_at().is_none_or(|received| times.contains(&received.timestamp_millis()))
                 });
                 match (place, record) {
+                    (Some(place), Some(_)) if place.is_full(self.shared.client.max_payload()) => {
+                        self.held_up = true;
+                        passed = seq - 1;
+                        break;
+                    }
                     (Some(place), Some(record)) => {
                         if !budget.admits(record.raw.len()) {
                             passed = seq - 1;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream::stream::Info;
 
+use super::failing::{Failing, News};
 use super::shared::Shared;
 use super::sinks::before;
 use super::table::Table;
@@ -19,22 +20,20 @@ use crate::names::SinkName;
 const ROUND: Duration = Duration::from_secs(1);
 /// How often metrics of sinks are brought up to date.
 const METRICS: Duration = Duration::from_secs(5);
-/// Rounds in a row that failed, after which it is said.
-const TOLD_AFTER: u32 = 30;
 
 /// Looks after the journal until it stops.
 pub(super) async fn keep(shared: Arc<Shared>) {
     let mut ticks = tokio::time::interval(ROUND);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut shown: Option<Instant> = None;
-    let mut failing = Failing::default();
+    let mut rounds = Rounds::default();
     loop {
         tokio::select! {
             () = shared.stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
         let show = shown.is_none_or(|shown| shown.elapsed() >= METRICS);
-        shared.round(show, &mut failing).await;
+        shared.round(show, &mut rounds).await;
         if show {
             shown = Some(Instant::now());
         }
@@ -43,22 +42,18 @@ pub(super) async fn keep(shared: Arc<Shared>) {
 
 /// How often in a row each of what is looked after failed.
 #[derive(Default)]
-struct Failing(BTreeMap<&'static str, u32>);
+struct Rounds(BTreeMap<&'static str, Failing>);
 
-impl Failing {
-    /// Now and then a server goes, and the next round finds another; what goes on is said once.
+impl Rounds {
     fn note(&mut self, what: &'static str, result: Result<(), JournalError>) {
-        let times = self.0.entry(what).or_default();
-        match result {
-            Ok(()) => *times = 0,
-            Err(error) => {
-                *times = times.saturating_add(1);
-                if *times == TOLD_AFTER {
-                    tracing::warn!(%error, what, "the journal cannot be looked after, which is tried again and again");
-                } else {
-                    tracing::debug!(%error, what, "the journal is looked after later");
-                }
+        let news = self.0.entry(what).or_default().note(result.is_ok());
+        match (news, result) {
+            (Some(News::Fails), Err(error)) => {
+                tracing::warn!(%error, what, "the journal cannot be looked after, which is tried again and again");
             }
+            (Some(News::WorksAgain), _) => tracing::info!(what, "the journal is looked after again"),
+            (_, Err(error)) => tracing::debug!(%error, what, "the journal is looked after later"),
+            (_, Ok(())) => {}
         }
     }
 }
@@ -74,7 +69,7 @@ fn owed(table: &Table) -> Owed {
 
 impl Shared {
     /// Each on its own, so that what fails for one keeps nothing else from being done.
-    async fn round(&self, show: bool, failing: &mut Failing) {
+    async fn round(&self, show: bool, rounds: &mut Rounds) {
         let measured = self.measure().await;
         let trouble = match &measured {
             // Full until there is room, and in trouble until the servers answer, which they just did.
@@ -88,18 +83,18 @@ impl Shared {
             self.trouble(trouble.as_ref());
         }
         if self.table().members.keys().next() == Some(&self.me) {
-            failing.note("renamings", self.end_renamings().await);
-            failing.note("forgotten sinks", self.end_forgettings().await);
-            failing.note("replays", self.end_replays().await);
+            rounds.note("renamings", self.end_renamings().await);
+            rounds.note("forgotten sinks", self.end_forgettings().await);
+            rounds.note("replays", self.end_replays().await);
             if let Ok(info) = &measured {
-                failing.note("retention", self.tidy(info).await);
+                rounds.note("retention", self.tidy(info).await);
             }
             let expired = self.expire_letters(before(self.config.dead_letter_retention)).await;
-            failing.note("dead letters", expired.map(|_| ()));
+            rounds.note("dead letters", expired.map(|_| ()));
         }
-        failing.note("size", measured.map(|_| ()));
+        rounds.note("size", measured.map(|_| ()));
         if show {
-            failing.note("status of sinks", self.show().await);
+            rounds.note("status of sinks", self.show().await);
         }
     }
 

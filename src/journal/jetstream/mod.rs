@@ -22,6 +22,7 @@ mod connect;
 mod consumer;
 mod envelope;
 mod error;
+mod failing;
 mod keeper;
 mod letters;
 mod marks;

@@ -232,6 +232,16 @@ impl Place {
         true
     }
 
+    /// Whether so much is parked that the document could soon be larger than a message may be. What is handed out already
+    /// can still be parked.
+    pub(super) fn is_full(&self, max_payload: usize) -> bool {
+        let replays: usize = self.replays.values().map(|running| running.front.parked().len()).sum();
+        // With what stands around it; of what is held back, once more with its replay.
+        let position = self.log.scanned().checked_ilog10().unwrap_or_default() as usize + 2;
+        let bytes = (self.log.parked().len() + replays) * position + self.held_back.len() * (position + 10);
+        bytes > max_payload / 2
+    }
+
     /// Takes over what somebody else wrote into the document, though this consumer holds it: what was skipped. Its own
     /// words, written and not acknowledged, may stand there as well.
     pub(super) fn merge(&mut self, document: Document, revision: u64) {
@@ -244,5 +254,40 @@ impl Place {
         self.written = document;
         self.revision = revision;
         self.dirty = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_full_before_its_document_is_too_large() {
+        const MAX_PAYLOAD: usize = 100_000;
+        let replay = Replay {
+            sink: "crm".parse().unwrap(),
+            from: 0,
+            to: 0,
+            kinds: Vec::new(),
+            first_seq: 1,
+            last_seq: 10_000_000,
+            finished: None,
+        };
+        for (parks_for, holds_back) in [(0, false), (7, false), (0, true)] {
+            let mut place = Place::new(Document::new(&Known::default()), 1, &[(7, replay.clone())]);
+            let mut seq = 9_000_000;
+            place.log.hand_out([], seq);
+            while !place.is_full(MAX_PAYLOAD) {
+                seq += 1;
+                place.log.hand_out([], seq);
+                if holds_back {
+                    assert!(place.hold_back(parks_for, seq));
+                } else {
+                    place.front(parks_for).unwrap().park(seq);
+                }
+            }
+            let bytes = serde_json::to_vec(&place.document(&Trail::default())).unwrap().len();
+            assert!((MAX_PAYLOAD / 4..MAX_PAYLOAD * 3 / 4).contains(&bytes), "{bytes}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::failing::{Failing, News};
 use super::marks::{Cut, Mark, Trail};
 use super::partition::Partition;
 use super::place::{self, Document, Place};
@@ -252,6 +253,7 @@ pub(super) async fn look_after(shared: Arc<Shared>, places: Arc<Places>) {
     let mut verify = tokio::time::interval(VERIFY);
     verify.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before = None;
+    let mut failing = Failing::default();
     loop {
         let all = tokio::select! {
             () = places.changed.notified() => false,
@@ -276,8 +278,19 @@ pub(super) async fn look_after(shared: Arc<Shared>, places: Arc<Places>) {
         if !all {
             tokio::time::sleep(DELAY).await;
         }
-        if let Err(error) = places.save(&shared, all).await {
-            tracing::debug!(sink = %places.sink, %error, "places are written later");
+        let saved = places.save(&shared, all).await;
+        let (sink, news) = (&places.sink, failing.note(saved.is_ok()));
+        match (news, &saved) {
+            (Some(News::Fails), Err(error)) => tracing::warn!(
+                %sink, %error,
+                "how far the sink is cannot be written, which is tried again and again; until then a restart makes it get \
+                 again what it has"
+            ),
+            (Some(News::WorksAgain), _) => tracing::info!(%sink, "how far the sink is can be written again"),
+            (_, Err(error)) => tracing::debug!(%sink, %error, "places are written later"),
+            (_, Ok(())) => {}
+        }
+        if saved.is_err() {
             places.changed();
         }
     }

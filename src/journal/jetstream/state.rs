@@ -96,9 +96,11 @@ impl State {
     ) -> Result<u64, NotPut> {
         let failed = |error: String| NotPut::Failed(unavailable("what replicas share cannot be written", error));
         let payload = serde_json::to_vec(value).map_err(|error| failed(error.to_string()))?;
+        let bytes = payload.len();
         let message = message.payload(payload.into()).expected_last_subject_sequence(revision);
         let refused = |error: async_nats::jetstream::context::PublishError| match error.kind() {
             PublishErrorKind::WrongLastSequence => NotPut::Changed,
+            kind @ PublishErrorKind::MaxPayloadExceeded => failed(format!("{kind}: {key} has {bytes} bytes")),
             kind => failed(kind.to_string()),
         };
         let ack = self.js.send_publish(self.subject(key), message).await.map_err(refused)?;
