@@ -26,6 +26,7 @@ use tempfile::TempDir;
 
 use crate::echo::{SECRET, echo};
 use crate::grounds::{in_one_part, on_server, open, server};
+use crate::jetstream_renaming::{self, denying};
 use crate::journal::{delivered, read, record, sink, spec, until as until_async};
 use crate::programs::{signal, strace_or_skip};
 use crate::steady::steady;
@@ -814,5 +815,38 @@ async fn a_dead_letter_that_cannot_be_read_keeps_nothing_from_the_others() {
         }
     };
     tokio::time::timeout(DEADLINE, gone).await.expect("the others grow too old");
+    journal.close().await;
+}
+
+/// The servers take no dead letters; what became of the other events is as durable as ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_that_cannot_be_taken_in_takes_no_other_with_it() {
+    let name = "jetstream::an_outcome_that_cannot_be_taken_in_takes_no_other_with_it";
+    let Some(server) = NatsServer::start(name, &denying("nothing")) else { return };
+    let config = in_one_part(jetstream_renaming::config(&server));
+    let journal = replica(&config).await;
+    for n in 0..5 {
+        journal.append(vec![record(n)]).await.unwrap();
+    }
+    let mut crm = steady(&journal, "crm").await;
+    let entries = read(&mut crm, 5).await;
+    let dead = || Outcome::Dead { reason: "422".to_owned(), attempts: 5 };
+    let mut outcomes = delivered(&entries);
+    outcomes[1].1 = dead();
+    server.reconfigure(&denying("hooksink.dead.crm.*"));
+    crm.settle(outcomes).await.expect_err("it cannot be buried");
+    drop(crm);
+    let owed = async || {
+        let crm = journal.sinks().await.unwrap().remove(0);
+        (crm.cursor, crm.parked, crm.dead_letters)
+    };
+    assert_eq!(owed().await, (5, 1, 0));
+    server.reconfigure(&denying("nothing"));
+    let mut crm = steady(&journal, "crm").await;
+    let parked = crm.parked().await.unwrap();
+    assert_eq!(parked.iter().map(|parked| parked.ticket).collect::<Vec<_>>(), [entries[1].ticket]);
+    until_async("the servers take it", async || crm.settle(vec![(entries[1].ticket, dead())]).await.is_ok()).await;
+    crm.flush().await.unwrap();
+    assert_eq!(owed().await, (5, 0, 1));
     journal.close().await;
 }

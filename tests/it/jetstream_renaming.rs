@@ -18,14 +18,15 @@ use crate::support::nats_proxy::NatsProxy;
 use crate::support::nats_server::NatsServer;
 
 /// What a server is told so that hooksink may not publish there.
-fn denying(subject: &str) -> String {
+pub(crate) fn denying(subject: &str) -> String {
     format!(
         "max_payload: 8MB\nauthorization {{ users = [ {{ user: hooksink, password: secret, permissions: {{ publish: {{ \
          deny: [\"{subject}\"] }} }} }} ] }}"
     )
 }
 
-fn config(server: &NatsServer) -> JournalConfig {
+/// The settings of a distributed journal on a server that wants a password.
+pub(crate) fn config(server: &NatsServer) -> JournalConfig {
     let config = on_server(server);
     let Engine::Jetstream(mut own) = config.engine else { panic!("this is for the distributed journal") };
     own.login.username = Some("hooksink".to_owned());

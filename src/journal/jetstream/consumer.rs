@@ -33,7 +33,10 @@ const AT_ONCE: usize = 16;
 /// How often a replay that finds nothing more asks whether that is its end.
 const LOOK_FOR_END: Duration = Duration::from_millis(300);
 
-/// Where so much of a later version is held back that nothing is read: how often it is looked again.
+/// How long one call settles what the servers have to be asked for, once that failed for one.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Where so much is parked, or of a later version held back, that nothing is read: how often it is looked again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What `read` may still hand out.
@@ -354,8 +357,8 @@ impl JetstreamConsumer {
         Ok(())
     }
 
-    /// Takes an outcome in.
-    async fn settle_one(&mut self, ticket: Ticket, outcome: Outcome) -> Result<(), JournalError> {
+    /// Takes an outcome in. An event that cannot become a dead letter is parked, so that the place of others can pass it.
+    async fn settle_one(&mut self, ticket: Ticket, mut outcome: Outcome) -> Result<(), JournalError> {
         let (replay, seq) = match ticket {
             Ticket::Log(seq) => (0, seq),
             Ticket::Replay { replay, seq } => (replay, seq),
@@ -365,11 +368,13 @@ impl JetstreamConsumer {
             // Settled before, skipped meanwhile, or another's now.
             return Ok(());
         }
-        if let Outcome::Dead { reason, attempts } = &outcome
-            && let Some(record) = self.shared.event(seq).await?
-        {
+        let mut result = Ok(());
+        if let Outcome::Dead { reason, attempts } = &outcome {
             // Before the place says that the event is done with.
-            self.shared.bury(&self.sink, &record, *attempts, reason).await?;
+            result = self.bury(seq, *attempts, reason).await;
+            if result.is_err() {
+                outcome = Outcome::Parked;
+            }
         }
         let mut places = self.places.all();
         for place in places.values_mut() {
@@ -396,7 +401,14 @@ impl JetstreamConsumer {
             place.dirty = true;
             break;
         }
-        Ok(())
+        result
+    }
+
+    async fn bury(&self, seq: u64, attempts: u32, reason: &str) -> Result<(), JournalError> {
+        match self.shared.event(seq).await? {
+            Some(record) => self.shared.bury(&self.sink, &record, attempts, reason).await,
+            None => Ok(()),
+        }
     }
 
     async fn settle_letter(&mut self, id: i64, outcome: Outcome) -> Result<(), JournalError> {
@@ -653,11 +665,28 @@ impl Consumer for JetstreamConsumer {
     }
 
     async fn settle(&mut self, outcomes: Vec<(Ticket, Outcome)>) -> Result<(), JournalError> {
+        let mut failed: Option<(Instant, JournalError)> = None;
         for (ticket, outcome) in outcomes {
-            self.settle_one(ticket, outcome).await?;
+            let settled = match &failed {
+                // Servers that do not answer are not waited for with each of them.
+                Some((since, _)) if since.elapsed() > PATIENCE => match (ticket, outcome) {
+                    (Ticket::Letter(_), _) => continue,
+                    (_, Outcome::Dead { .. }) => self.settle_one(ticket, Outcome::Parked).await,
+                    (_, outcome) => self.settle_one(ticket, outcome).await,
+                },
+                _ => self.settle_one(ticket, outcome).await,
+            };
+            if let Err(error) = settled {
+                failed.get_or_insert_with(|| (Instant::now(), error));
+            }
         }
         self.places.changed();
-        Ok(())
+        let Some((_, error)) = failed else { return Ok(()) };
+        // Whoever hears of it lets go of this consumer, and the others of these are not to come again.
+        if let Err(error) = self.places.save(&self.shared, false).await {
+            tracing::debug!(sink = %self.sink, %error, "what was settled comes again");
+        }
+        Err(error)
     }
 
     async fn flush(&mut self) -> Result<(), JournalError> {
