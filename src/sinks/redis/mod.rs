@@ -1,11 +1,12 @@
 //! `type = "redis"`: events as entries of streams, with XADD.
 //!
-//! Order: what is sent at once to a server goes as one transaction (MULTI, EXEC). A server that refuses one of its
-//! commands, since it is out of memory, a replica, or loading, then runs none of them; a connection that breaks leaves
-//! all of them or none. Without it, a person's later event could be taken after an earlier one was refused. What a
-//! transaction does not stop at is a key that holds something else than a stream, so a person's events are together in
-//! one only as long as they go to one stream; the next stream's turn comes when those before are acknowledged. In a
-//! cluster, where a transaction is of one slot, each stream has its own.
+//! Order: where several events of a person are sent at once, they go as one transaction (MULTI, EXEC). A server that
+//! refuses one of its commands, since it is out of memory, a replica, or loading, then runs none of them; a connection
+//! that breaks leaves all of them or none. Without it, a person's later event could be taken after an earlier one was
+//! refused. What a transaction does not stop at is a key that holds something else than a stream, so a person's events
+//! are together in one only as long as they go to one stream; the next stream's turn comes when those before are
+//! acknowledged. In a cluster, where a transaction is of one slot, each stream has its own. Where everybody has one event
+//! there is no order to keep, and a transaction would cost the server as much again.
 //!
 //! Whatever else fails is mended by someone, or passes, and is no event's fault: only one that is too large is refused.
 //! An event that was taken without our learning of it is added again, under the same id.
@@ -29,8 +30,8 @@ pub use self::settings::{Address, Deployment, RedisSinkConfig};
 use super::rounds::rounds;
 use super::shared::Shared;
 use super::{Blame, BoxError, Checked, Limits, Sink, Undelivered};
-use crate::event::Event;
 use crate::event::cloud_event::rfc3339;
+use crate::event::{Event, LaneMap};
 
 /// Every server takes values of this size: proto-max-bulk-len cannot be set to less.
 const LEAST_LIMIT: usize = 1 << 20;
@@ -43,6 +44,15 @@ const ARGUMENTS_BYTES: usize = 256;
 pub struct RedisSink {
     config: RedisSinkConfig,
     connection: Shared<Connection>,
+}
+
+/// How entries that are sent at once go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Together {
+    /// Each by itself.
+    Pipeline,
+    /// All or none.
+    Transaction,
 }
 
 /// An entry to be.
@@ -87,10 +97,13 @@ impl RedisSink {
             return Ok(());
         }
         let mut added = vec![false; entries.len()];
-        let lanes = entries.iter().map(|entry| (entry.event.record.lane(), entry.stream.as_str()));
-        // Where all go to one stream, no person's events go to two.
-        let to_one = entries.windows(2).all(|pair| pair[0].stream == pair[1].stream);
-        let rounds = if to_one { vec![(0..entries.len()).collect()] } else { rounds(lanes) };
+        let together = if one_each(entries) { Together::Pipeline } else { Together::Transaction };
+        let rounds = match together {
+            Together::Pipeline => vec![(0..entries.len()).collect()],
+            Together::Transaction => {
+                rounds(entries.iter().map(|entry| (entry.event.record.lane(), entry.stream.as_str())))
+            }
+        };
         for round in rounds {
             let transactions = match connection {
                 Connection::Server(_) => vec![round],
@@ -99,7 +112,7 @@ impl RedisSink {
             let runs = transactions.into_iter().map(|positions| {
                 let mut connection = connection.clone();
                 async move {
-                    let results = self.transaction(&mut connection, &positions, entries).await;
+                    let results = self.send_together(&mut connection, &positions, entries, together).await;
                     positions.into_iter().zip(results).collect::<Vec<_>>()
                 }
             });
@@ -122,29 +135,35 @@ impl RedisSink {
         Ok(())
     }
 
-    /// Adds the entries at these positions, all or none of them, but for what stands in the way of single streams: what
-    /// became of each.
-    async fn transaction(
+    /// Adds the entries at these positions: what became of each. In a transaction all or none of them are added, but for
+    /// what stands in the way of single streams.
+    async fn send_together(
         &self,
         connection: &mut Connection,
         positions: &[usize],
         entries: &[Entry<'_>],
+        together: Together,
     ) -> Vec<Result<(), RedisError>> {
+        let in_transaction = together == Together::Transaction && positions.len() > 1;
         let mut pipeline = Pipeline::with_capacity(positions.len() + 2);
         pipeline.ignore_errors();
-        if let [position] = positions {
-            self.append(&mut pipeline, &entries[*position]);
-        } else {
+        if in_transaction {
             pipeline.cmd("MULTI");
-            positions.iter().for_each(|position| self.append(&mut pipeline, &entries[*position]));
+        }
+        positions.iter().for_each(|position| self.append(&mut pipeline, &entries[*position]));
+        if in_transaction {
             pipeline.cmd("EXEC");
         }
         let answers = connection.run(&pipeline).await;
-        let results = answers.and_then(|mut answers| match answers.pop() {
-            Some(Value::Array(results)) if positions.len() > 1 && results.len() == positions.len() => Ok(results),
-            Some(result) if positions.len() == 1 => Ok(vec![result]),
-            // It was given up: the refusal of a command says why, that of EXEC only repeats it.
-            last => Err(answers.into_iter().chain(last).find_map(refusal).unwrap_or_else(no_answer)),
+        let results = answers.and_then(|mut answers| {
+            if !in_transaction {
+                return if answers.len() == positions.len() { Ok(answers) } else { Err(no_answer()) };
+            }
+            match answers.pop() {
+                Some(Value::Array(results)) if results.len() == positions.len() => Ok(results),
+                // It was given up: the refusal of a command says why, that of EXEC only repeats it.
+                last => Err(answers.into_iter().chain(last).find_map(refusal).unwrap_or_else(no_answer)),
+            }
         });
         match results {
             Ok(results) => results.into_iter().map(|result| refusal(result).map_or(Ok(()), Err)).collect(),
@@ -204,6 +223,12 @@ impl Sink for RedisSink {
         self.connection.take();
         Ok(())
     }
+}
+
+/// Whether no two of these are of one person.
+fn one_each(entries: &[Entry<'_>]) -> bool {
+    let mut seen = LaneMap::with_capacity_and_hasher(entries.len(), Default::default());
+    entries.iter().all(|entry| seen.insert(entry.event.record.lane(), ()).is_none())
 }
 
 /// The positions of each stream.
