@@ -69,8 +69,10 @@ impl Event {
             write(&[r#"","time":""#]);
         }
         let content_type = quoted(self.data_content_type());
-        write(&[&rfc3339(record.occurred_at.unwrap_or(record.received_at)), r#"","datacontenttype":"#, &content_type]);
-        write(&[r#","receivedtime":""#, &rfc3339(record.received_at)]);
+        model::with_rfc3339(record.occurred_at.unwrap_or(record.received_at), |time| {
+            write(&[time, r#"","datacontenttype":"#, &content_type]);
+        });
+        model::with_rfc3339(record.received_at, |time| write(&[r#","receivedtime":""#, time]));
         write(&[r#"","sourcetype":""#, record.source_type.as_str()]);
         if self.is_opaque() {
             write(&[r#"","data_base64":""#, &STANDARD.encode(&record.raw), r#""}"#]);

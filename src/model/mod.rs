@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 
 pub use attachment::{Attachment, AttachmentType, Button, Coordinates, Product, Template, TemplateElement};
 pub use fields::Fields;
-pub use text::{parse_time, rfc3339, serialize_time, take_time};
+pub use text::{parse_time, rfc3339, serialize_time, take_time, with_rfc3339};
 pub use zone::Zone;
 
 /// Fields that no model names, with their values as sent.

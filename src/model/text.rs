@@ -32,10 +32,15 @@ pub fn take_time(fields: &mut Fields<'_>, name: &str) -> Option<DateTime<Utc>> {
 
 /// RFC 3339 in UTC with milliseconds, as all times leave.
 pub fn rfc3339(time: DateTime<Utc>) -> String {
+    with_rfc3339(time, str::to_owned)
+}
+
+/// Does something with the same text, which takes no memory of its own.
+pub fn with_rfc3339<T>(time: DateTime<Utc>, work: impl FnOnce(&str) -> T) -> T {
     let (year, nanosecond) = (time.year(), time.nanosecond());
     // A leap second is a nanosecond beyond the last. It and years of other lengths are for chrono, which takes longer.
     let (Ok(year @ 0..=9999), 0..1_000_000_000) = (u32::try_from(year), nanosecond) else {
-        return time.to_rfc3339_opts(SecondsFormat::Millis, true);
+        return work(&time.to_rfc3339_opts(SecondsFormat::Millis, true));
     };
     let mut text = *b"0000-00-00T00:00:00.000Z";
     let mut write = |at: usize, digits: usize, mut number: u32| {
@@ -51,13 +56,13 @@ pub fn rfc3339(time: DateTime<Utc>) -> String {
     write(14, 2, time.minute());
     write(17, 2, time.second());
     write(20, 3, nanosecond / 1_000_000);
-    String::from_utf8_lossy(&text).into_owned()
+    work(str::from_utf8(&text).unwrap_or_default())
 }
 
 /// The same for a serialiser.
 pub fn serialize_time<S: Serializer>(time: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
     match time {
-        Some(time) => serializer.serialize_some(&rfc3339(*time)),
+        Some(time) => with_rfc3339(*time, |text| serializer.serialize_some(text)),
         None => serializer.serialize_none(),
     }
 }

@@ -134,7 +134,8 @@ pub(crate) fn run(arguments: &Arguments, summary: &mut Summary) -> Result<(), Fa
             let server = Server::hooksink(arguments, "delivering", &folder, &sink)?;
             let began = Instant::now();
             while server.lag_of(&format!("{name}-{round}"))? > 0 {
-                std::thread::sleep(Duration::from_millis(5));
+                // Each question costs the server some time.
+                std::thread::sleep(Duration::from_millis(25));
             }
             through.push(events as f64 / (server.ready_after + began.elapsed()).as_secs_f64());
             costs.push(server.cpu_seconds()? / events as f64 * 1000.0);
