@@ -353,14 +353,27 @@ impl Shared {
     /// Drops the letters of a sink up to this number for good.
     pub(super) async fn drop_letters_up_to(&self, sink: &SinkName, last: i64) -> Result<(), JournalError> {
         let mut after = 0;
-        while after < last {
-            let letters = self.letters_after(Some(sink), after, LISTED).await?;
-            after = letters.last().map_or(last, |(id, _)| *id);
-            for (id, description) in letters.into_iter().take_while(|(id, _)| *id <= last) {
+        while let Some(letters) = self.letters_up_to(sink, &mut after, last).await? {
+            for (id, description) in letters {
                 self.remove(id, &description).await?;
             }
         }
         Ok(())
+    }
+
+    /// The next letters of a sink after one number and up to another; nothing when there are none left.
+    async fn letters_up_to(
+        &self,
+        sink: &SinkName,
+        after: &mut i64,
+        last: i64,
+    ) -> Result<Option<Vec<(i64, Description)>>, JournalError> {
+        if *after >= last {
+            return Ok(None);
+        }
+        let letters = self.letters_after(Some(sink), *after, LISTED).await?;
+        *after = letters.last().map_or(last, |(id, _)| *id);
+        Ok(Some(letters.into_iter().take_while(|(id, _)| *id <= last).collect()))
     }
 
     /// Drops a letter.
@@ -452,8 +465,8 @@ impl Shared {
         }
     }
 
-    /// Hands the letters of a sink up to this number to another. When it is called again after it failed, with the same renaming, none is
-    /// there twice.
+    /// Hands the letters of a sink up to this number to another. When it is called again after it failed, with the same
+    /// renaming, none is there twice.
     pub(super) async fn hand_letters(
         &self,
         old: &SinkName,
@@ -462,10 +475,8 @@ impl Shared {
         last: i64,
     ) -> Result<(), JournalError> {
         let mut after = 0;
-        while after < last {
-            let letters = self.letters_after(Some(old), after, LISTED).await?;
-            after = letters.last().map_or(last, |(id, _)| *id);
-            for (id, description) in letters.into_iter().take_while(|(id, _)| *id <= last) {
+        while let Some(letters) = self.letters_up_to(old, &mut after, last).await? {
+            for (id, description) in letters {
                 self.hand_letter(id, &description, new, renaming).await?;
             }
         }
