@@ -18,7 +18,7 @@ pub(crate) fn run(arguments: &Arguments, summary: &mut Summary) -> Result<(), Fa
     let events = arguments.backlog;
     println!("\nA file sink, and an http sink that is down while {events} events come in");
     let parent = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let target = free_address()?;
+    let target = free_address();
     let settings = format!(
         r#"
         sinks.one = {{ type = "file", path = "events.jsonl" }}

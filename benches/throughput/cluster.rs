@@ -66,7 +66,7 @@ fn start(arguments: &Arguments, parent: &Path, nats: &NatsCluster, replicas: usi
     // Each number of replicas has a journal of its own, of the same length.
     let servers = nats.urls();
     let settings = format!(
-        "journal.engine = \"jetstream\"\njournal.servers = {servers:?}\njournal.stream = \"of{replicas}\"\n{SINK}"
+        "journal = {{ engine = \"jetstream\", servers = {servers:?}, stream = \"of{replicas}\", start_timeout = \"5m\" }}\n{SINK}"
     );
     let server = |replica| {
         let name = format!("{replica}-of-{replicas}-{}", servers[0].replace([':', '/'], "-"));

@@ -40,7 +40,7 @@ pub(crate) fn run(arguments: &Arguments, summary: &mut Summary) -> Result<(), Fa
     filling.drain()?;
     drop(filling);
     let events = fs::read(folder.join("events.jsonl"))?.iter().filter(|byte| **byte == b'\n').count();
-    let target = Target::start(free_address()?)?;
+    let target = Target::start(free_address())?;
     println!("{events} events");
     let table = Table::new(&[
         ("requests at once", 0),

@@ -100,7 +100,7 @@ pub(crate) fn turn(
 pub(crate) fn run(arguments: &Arguments, summary: &mut Summary) -> Result<(), Failure> {
     let parent = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let mut probe = Probe::new(parent.path())?;
-    let target = Target::start(free_address()?)?;
+    let target = Target::start(free_address())?;
     let servers: Vec<Server> = arguments
         .server
         .iter()

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use axum::http::StatusCode;
 use axum::routing::post;
 
 use crate::payload::{Payload, SECRET};
+use crate::support::daemon::free_port;
 use crate::{Arguments, Failure, process};
 
 /// How long a server may take to start, and a sink to drain.
@@ -56,7 +57,7 @@ impl Server {
     /// The bare handler.
     pub(crate) fn bare() -> Result<Self, Failure> {
         let began = Instant::now();
-        let Target { address, process } = Target::start(free_address()?)?;
+        let Target { address, process } = Target::start(free_address())?;
         let name = "bare axum handler".to_owned();
         Ok(Self { name, address, admin: None, process, ready_after: began.elapsed() })
     }
@@ -65,7 +66,7 @@ impl Server {
     /// differs from the default.
     pub(crate) fn hooksink(arguments: &Arguments, name: &str, folder: &Path, settings: &str) -> Result<Self, Failure> {
         fs::create_dir_all(folder)?;
-        let (address, admin) = (free_address()?, free_address()?);
+        let (address, admin) = (free_address(), free_address());
         let config = folder.join("hooksink.toml");
         let text = format!(
             r#"
@@ -77,18 +78,19 @@ impl Server {
             "#
         );
         fs::write(&config, text)?;
+        let log = folder.join("stderr.log");
         let began = Instant::now();
         let process = Command::new(&arguments.program)
             .args(["serve", "--config", "hooksink.toml"])
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(fs::File::create(&log)?)
             .spawn()?;
         let mut process = Running(process);
         while !matches!(get(admin, "/readyz"), Ok((200, _))) {
             if process.0.try_wait()?.is_some() || began.elapsed() > PATIENCE {
-                return Err(format!("hooksink did not start; see `hooksink check` in {}", folder.display()).into());
+                return Err(format!("hooksink did not start; it said:\n{}", fs::read_to_string(&log)?).into());
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -183,9 +185,9 @@ impl Drop for Running {
     }
 }
 
-/// An address that was free a moment ago.
-pub(crate) fn free_address() -> Result<SocketAddr, Failure> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+/// An address that nobody listens on.
+pub(crate) fn free_address() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, free_port()).into()
 }
 
 /// A GET: status and body.

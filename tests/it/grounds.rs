@@ -53,7 +53,7 @@ pub(crate) fn jetstream(servers: Vec<String>, replicas: usize) -> JetstreamConfi
         publish_timeout: Duration::from_secs(1),
         append_timeout: Duration::from_secs(10),
         lease: Duration::from_secs(2),
-        start_timeout: Duration::from_secs(30),
+        start_timeout: Duration::from_secs(100),
     }
 }
 

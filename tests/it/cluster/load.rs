@@ -56,18 +56,16 @@ pub(super) struct Load {
 
 impl Load {
     pub(super) fn start(bench: &Bench) -> Self {
-        let told = Arc::new(Mutex::new(Told::default()));
+        let told = Arc::new(Mutex::new(Told { doors: doors(bench), ..Told::default() }));
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().no_proxy().tls_certs_only([]).timeout(TIMEOUT).build().expect("a client");
         let senders = (0..PEOPLE).map(|person| tokio::spawn(send(person, client.clone(), Arc::clone(&told)))).collect();
-        let load = Self { told, senders };
-        load.doors(bench);
-        load
+        Self { told, senders }
     }
 
     /// The replicas listen elsewhere now.
     pub(super) fn doors(&self, bench: &Bench) {
-        self.told().doors = bench.replicas.iter().flatten().map(|replica| replica.public).collect();
+        self.told().doors = doors(bench);
     }
 
     fn told(&self) -> std::sync::MutexGuard<'_, Told> {
@@ -76,10 +74,12 @@ impl Load {
 
     /// Waits until so many more events were answered 200.
     pub(super) async fn goes_on(&self, events: usize) {
-        let before = self.told().mids.len();
-        let told = Arc::clone(&self.told);
-        let more = || told.lock().expect("no panic").mids.len() >= before + events;
-        crate::support::until("more events are taken", more).await;
+        let (before, began) = (self.told().mids.len(), Instant::now());
+        while self.told().mids.len() < before + events {
+            let waited = began.elapsed();
+            assert!(waited < DEADLINE, "more events should be taken; other answers so far: {:?}", self.told().others);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
 
     /// Waits until the target has everything that was answered 200 until now; how long that took.
@@ -131,6 +131,11 @@ impl Load {
     }
 }
 
+/// Where the replicas listen that run.
+fn doors(bench: &Bench) -> Vec<SocketAddr> {
+    bench.replicas.iter().flatten().map(|replica| replica.public).collect()
+}
+
 /// What the target has, in the order in which it came.
 fn events(target: &MockTarget) -> Vec<Value> {
     target.taken().iter().map(|request| serde_json::from_slice(&request.body).expect("an event")).collect()
@@ -153,9 +158,8 @@ async fn send(person: usize, client: Client, told: Arc<Mutex<Told>>) {
                 if told.over {
                     return;
                 }
-                told.doors.get(turn % told.doors.len().max(1)).copied()
+                told.doors[turn % told.doors.len()]
             };
-            let Some(door) = door else { return };
             let request = client
                 .post(format!("http://{door}/webhooks/messenger"))
                 .header("content-type", "application/json")

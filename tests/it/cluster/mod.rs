@@ -57,6 +57,7 @@ impl Bench {
             [journal]
             engine = "jetstream"
             servers = {:?}
+            start_timeout = "100s"
             lease = "3s"
             {settings}
             {SOURCE}

@@ -1,9 +1,16 @@
 //! A server program in a process group of its own, which ends with its test however that ends.
 
+use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process_group};
+
+/// What [`free_port`] chooses from.
+const PORTS: Range<u16> = 10_000..32_768;
 
 /// A running program and what it has started, as far as that stays in its process group.
 pub(crate) struct Daemon {
@@ -48,8 +55,17 @@ impl Drop for Daemon {
     }
 }
 
-/// A port that was free a moment ago, for programs that cannot say which one they took.
+/// A port that nobody listens on, for programs that cannot say which one they took. It is below those that Linux gives to
+/// connections and to whoever asks for any, so that none of these has it when the program starts, or starts again; no
+/// other caller in this process is given it.
 pub(crate) fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("it is bound").port()
+    // Processes that run at the same time begin at different places.
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::random()));
+    loop {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = PORTS.start + next % (PORTS.end - PORTS.start);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }

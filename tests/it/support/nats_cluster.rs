@@ -61,7 +61,7 @@ impl NatsCluster {
         }
         let start = |node: usize| daemon(&program, &folder.path().join(node.to_string()), hosts.as_ref(), node);
         let nodes = (0..NODES).map(start).collect();
-        let cluster = Self { program, folder, ports, nodes, hosts };
+        let mut cluster = Self { program, folder, ports, nodes, hosts };
         (0..NODES).for_each(|node| cluster.wait(node));
         Some(cluster)
     }
@@ -96,8 +96,12 @@ impl NatsCluster {
         self.wait(node);
     }
 
-    fn wait(&self, node: usize) {
-        eventually("nats-server listens", || TcpStream::connect(self.address(node)).ok());
+    fn wait(&mut self, node: usize) {
+        let address = self.address(node);
+        eventually("nats-server listens", || {
+            assert!(!self.nodes[node].has_ended(), "it should not end by itself");
+            TcpStream::connect(address).ok()
+        });
     }
 
     /// What a test itself asks them with.
@@ -125,6 +129,18 @@ impl NatsCluster {
             }
         };
         tokio::time::timeout(super::DEADLINE, settled).await.expect("the stream should be whole")
+    }
+}
+
+impl Drop for NatsCluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The test has failed already: what the servers said helps to see why.
+            for node in 0..NODES {
+                let log = fs::read_to_string(self.folder.path().join(node.to_string()).join("log")).unwrap_or_default();
+                eprintln!("--- log of {node}, port {}\n{log}", self.ports[node]);
+            }
+        }
     }
 }
 
