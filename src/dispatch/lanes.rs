@@ -9,14 +9,14 @@
 //!   the lane is parked in the journal, so that the cursor and the window go on for everyone else.
 //! - While the sink is down, lanes are tried in turn, one event at a time.
 
-use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
 use super::health::{Health, Mark, WITNESSES};
-use crate::event::{EventId, Kind, Lane, LaneMap, Record};
+use super::queues::{Number, Queues};
+use crate::event::{EventId, Kind, Lane, Record};
 use crate::journal::{Entry, Outcome, Parked, Ticket};
 use crate::sinks::{Blame, Limits};
 
@@ -148,7 +148,7 @@ struct Queue {
 
 #[derive(Debug)]
 struct Flight {
-    items: Vec<(Lane, Item)>,
+    items: Vec<(Number, Item)>,
     /// How many of them are not parked.
     held: usize,
     mark: Mark,
@@ -161,13 +161,13 @@ struct Flight {
 pub(super) struct Lanes {
     bounds: Bounds,
     health: Health,
-    queues: LaneMap<Queue>,
+    queues: Queues<Queue>,
     /// Lanes that can be taken from, the longest waiting first.
-    ready: VecDeque<Lane>,
-    /// Lanes in back-off. The number tells equal moments apart.
-    waiting: BTreeMap<(Instant, u64), Lane>,
+    ready: VecDeque<Number>,
+    /// Lanes in back-off. The `u64` tells equal moments apart.
+    waiting: BTreeMap<(Instant, u64), Number>,
     /// Lanes whose first event failed alone since the sink last accepted something.
-    troubled: HashSet<Lane>,
+    troubled: HashSet<Number>,
     flights: HashMap<CallId, Flight>,
     /// Events held that are not parked, in calls or not, and their bytes.
     held: usize,
@@ -185,7 +185,7 @@ impl Lanes {
         Self {
             health: Health::new(bounds.backoff),
             bounds,
-            queues: LaneMap::default(),
+            queues: Queues::default(),
             ready: VecDeque::new(),
             waiting: BTreeMap::new(),
             troubled: HashSet::new(),
@@ -204,9 +204,10 @@ impl Lanes {
         for Parked { ticket, lane } in parked {
             let item = Item { ticket, record: None, bytes: 0, parked: true, cap: usize::MAX, trouble: None };
             self.parked += 1;
-            let queue = self.queue(&lane);
-            queue.parked += 1;
-            queue.items.push_back(item);
+            if let Some(queue) = self.queue(lane) {
+                queue.parked += 1;
+                queue.items.push_back(item);
+            }
         }
     }
 
@@ -250,9 +251,8 @@ impl Lanes {
     pub(super) fn add(&mut self, entries: Vec<Entry>) -> Step {
         let mut step = Step::default();
         for Entry { ticket, record } in entries {
-            let lane = record.lane();
             let bytes = record.raw.len();
-            let queue = self.queue(&lane);
+            let Some(queue) = self.queue(record.lane()) else { continue };
             let parked = queue.parked > 0;
             let record = (!parked).then_some(record);
             queue.items.push_back(Item { ticket, record, bytes, parked, cap: usize::MAX, trouble: None });
@@ -299,7 +299,7 @@ impl Lanes {
         if self.ready.is_empty() {
             return self.earliest();
         }
-        let untried = |lane: &Lane| self.queues.get(lane).is_some_and(|queue| queue.failed_in != self.row);
+        let untried = |lane: &Number| self.queues.get(*lane).is_some_and(|queue| queue.failed_in != self.row);
         let newcomer = self.ready.iter().position(untried);
         if let Some(at) = self.health.probe_wait(newcomer.is_some(), now) {
             // A lane may become ready sooner, and be a newcomer.
@@ -309,11 +309,12 @@ impl Lanes {
             };
         }
         let position = newcomer.unwrap_or(0);
-        let Some(item) = self.ready.get(position).and_then(|lane| self.queues.get(lane)?.items.front()) else {
+        let front = |lane: Number| Some((self.queues.lane(lane)?, self.queues.get(lane)?.items.front()?));
+        let Some((lane, item)) = self.ready.get(position).and_then(|lane| front(*lane)) else {
             return Next::Idle;
         };
         if item.record.is_none() {
-            return Next::Load(self.ready[position].clone(), item.ticket);
+            return Next::Load(lane.clone(), item.ticket);
         }
         Next::Call(self.take(vec![(position, 1)]))
     }
@@ -323,8 +324,8 @@ impl Lanes {
         let mut taken = Vec::new();
         let (mut events, mut bytes) = (0, 0);
         let mut cap = None;
-        for (position, lane) in self.ready.iter().enumerate() {
-            let Some(queue) = self.queues.get(lane) else { continue };
+        for (position, number) in self.ready.iter().enumerate() {
+            let (Some(lane), Some(queue)) = (self.queues.lane(*number), self.queues.get(*number)) else { continue };
             let mut count = 0;
             let mut full = false;
             for item in &queue.items {
@@ -368,12 +369,12 @@ impl Lanes {
                 passed_over.push(lane);
                 continue;
             };
-            let Some(queue) = self.queues.get_mut(&lane) else { continue };
+            let Some(queue) = self.queues.get_mut(lane) else { continue };
             queue.place = Place::Busy;
             for item in queue.items.drain(..count) {
                 // A plan holds loaded events only.
                 records.extend(item.record.clone());
-                items.push((lane.clone(), item));
+                items.push((lane, item));
             }
         }
         passed_over.into_iter().rev().for_each(|lane| self.ready.push_front(lane));
@@ -385,6 +386,7 @@ impl Lanes {
 
     /// A parked event was loaded, or is not there any more.
     pub(super) fn loaded(&mut self, lane: &Lane, ticket: Ticket, record: Option<Arc<Record>>) {
+        let Some(lane) = self.queues.find(lane) else { return };
         let Some(queue) = self.queues.get_mut(lane) else { return };
         let Some(position) = queue.items.iter().position(|item| item.ticket == ticket) else { return };
         if let Some(record) = record {
@@ -407,16 +409,12 @@ impl Lanes {
         };
         let count = items.len();
         let delivered = result.as_ref().map_or_else(|failure| failure.delivered.min(count), |()| count);
-        let mut lanes: Vec<Lane> = Vec::new();
-        for (lane, _) in &items {
-            if lanes.last() != Some(lane) {
-                lanes.push(lane.clone());
-            }
-        }
+        let mut lanes: Vec<Number> = items.iter().map(|(lane, _)| *lane).collect();
+        lanes.dedup();
         let mut items = items.into_iter();
         for (lane, item) in items.by_ref().take(delivered) {
-            self.release(&lane, &item);
-            if let Some(queue) = self.queues.get_mut(&lane) {
+            self.release(lane, &item);
+            if let Some(queue) = self.queues.get_mut(lane) {
                 queue.failures = 0;
             }
             step.outcomes.push((item.ticket, Outcome::Delivered));
@@ -425,21 +423,20 @@ impl Lanes {
         if delivered > 0 {
             self.accept(delivered, &lanes, now, &mut step);
         }
-        let rest: Vec<(Lane, Item)> = items.collect();
+        let rest: Vec<(Number, Item)> = items.collect();
         let mut waits = None;
-        if let (Err(failure), Some((lane, _))) = (result, rest.first()) {
-            let lane = lane.clone();
-            waits = self.fail(rest, failure, &lane, mark, accepted_before, now, jitter, &mut step).map(|at| (lane, at));
+        if let (Err(failure), Some(&(lane, _))) = (result, rest.first()) {
+            waits = self.fail(rest, failure, lane, mark, accepted_before, now, jitter, &mut step).map(|at| (lane, at));
         }
         for lane in lanes {
-            let at = waits.as_ref().filter(|(waiting, _)| *waiting == lane).map(|(_, at)| *at);
+            let at = waits.filter(|(waiting, _)| *waiting == lane).map(|(_, at)| at);
             self.place(lane, at);
         }
         step
     }
 
     /// The sink accepted events.
-    fn accept(&mut self, delivered: usize, busy: &[Lane], now: Instant, step: &mut Step) {
+    fn accept(&mut self, delivered: usize, busy: &[Number], now: Instant, step: &mut Step) {
         self.accepted += delivered as u64;
         self.row += 1;
         let troubled = std::mem::take(&mut self.troubled);
@@ -452,9 +449,9 @@ impl Lanes {
             }
         }
         for lane in troubled {
-            let stuck = self.queues.get(&lane).is_some_and(|q| q.failures > 0 && q.place != Place::Busy);
+            let stuck = self.queues.get(lane).is_some_and(|q| q.failures > 0 && q.place != Place::Busy);
             if stuck && !busy.contains(&lane) {
-                self.park(&lane, step);
+                self.park(lane, step);
             }
         }
     }
@@ -464,9 +461,9 @@ impl Lanes {
     #[expect(clippy::too_many_arguments, reason = "the parts of one event, taken apart by its only caller")]
     fn fail(
         &mut self,
-        mut rest: Vec<(Lane, Item)>,
+        mut rest: Vec<(Number, Item)>,
         failure: Failure,
-        lane: &Lane,
+        lane: Number,
         mark: Mark,
         accepted_before: u64,
         now: Instant,
@@ -475,7 +472,8 @@ impl Lanes {
     ) -> Option<Instant> {
         let alone = failure.blame == Blame::Event || rest.len() == 1;
         let asked_of_all = failure.retry_after.filter(|_| failure.blame == Blame::Unknown);
-        if self.health.failed(mark, lane, asked_of_all, now, jitter) {
+        let failed = |lane| self.health.failed(mark, lane, asked_of_all, now, jitter);
+        if self.queues.lane(lane).is_some_and(failed) {
             step.news.push(News::Down { cause: failure.cause.clone() });
         }
         if let Some(queue) = self.queues.get_mut(lane) {
@@ -494,13 +492,13 @@ impl Lanes {
         }
         if dead {
             let (lane, item) = rest.remove(0);
-            self.bury(&lane, &item, failure.cause.clone(), step);
+            self.bury(lane, &item, failure.cause.clone(), step);
         }
         for (lane, mut item) in rest.into_iter().rev() {
             if item.parked {
                 item.record = None;
             }
-            if let Some(queue) = self.queues.get_mut(&lane) {
+            if let Some(queue) = self.queues.get_mut(lane) {
                 queue.items.push_front(item);
             }
         }
@@ -508,14 +506,14 @@ impl Lanes {
         if !alone || dead || self.health.is_down() {
             return None;
         }
-        self.troubled.insert(lane.clone());
+        self.troubled.insert(lane);
         let queue = self.queues.get_mut(lane)?;
         queue.failures = queue.failures.saturating_add(1);
         Some(now + self.bounds.backoff.delay_asked(queue.failures, jitter, failure.retry_after))
     }
 
     /// Whether an event that failed alone is given up.
-    fn judge(&self, lane: &Lane, item: &mut Item, permanent: bool) -> bool {
+    fn judge(&self, lane: Number, item: &mut Item, permanent: bool) -> bool {
         let Some(trouble) = item.trouble.as_deref_mut() else { return false };
         trouble.alone = trouble.alone.saturating_add(1);
         // The failure before this one counts if the sink has accepted something since: all failures of an outage are
@@ -529,13 +527,15 @@ impl Lanes {
             // Refused twice, and others passed meanwhile: after the last refusal, or before it while nobody else has
             // failed since. The second try keeps a target that starts to refuse everything, with calls of the better
             // time still under way, from turning those into dead letters.
-            trouble.alone >= 2 && self.accepted > trouble.first && (counts || self.health.only_witness(lane))
+            trouble.alone >= 2
+                && self.accepted > trouble.first
+                && (counts || self.queues.lane(lane).is_some_and(|lane| self.health.only_witness(lane)))
         } else {
             counts && trouble.counted + 1 >= self.bounds.max_attempts
         }
     }
 
-    fn bury(&mut self, lane: &Lane, item: &Item, cause: String, step: &mut Step) {
+    fn bury(&mut self, lane: Number, item: &Item, cause: String, step: &mut Step) {
         self.release(lane, item);
         if let Some(queue) = self.queues.get_mut(lane) {
             queue.failures = 0;
@@ -558,20 +558,20 @@ impl Lanes {
             return step;
         }
         let unparked = |queue: &Queue| queue.items.iter().filter(|item| !item.parked).count();
-        let mut sizes: Vec<(usize, &Lane)> =
+        let mut sizes: Vec<(usize, Number)> =
             self.queues.iter().map(|(lane, queue)| (unparked(queue), lane)).filter(|(count, _)| *count > 0).collect();
         if sizes.len() >= WITNESSES {
             return step;
         }
         sizes.sort_by_key(|(count, _)| *count);
-        if let Some(lane) = sizes.pop().map(|(_, lane)| lane.clone()) {
-            self.park(&lane, &mut step);
+        if let Some((_, lane)) = sizes.pop() {
+            self.park(lane, &mut step);
         }
         step
     }
 
     /// Gives everything that waits in a lane a row of its own in the journal.
-    fn park(&mut self, lane: &Lane, step: &mut Step) {
+    fn park(&mut self, lane: Number, step: &mut Step) {
         let Some(queue) = self.queues.get_mut(lane) else { return };
         for item in queue.items.iter_mut().filter(|item| !item.parked) {
             item.parked = true;
@@ -585,7 +585,7 @@ impl Lanes {
     }
 
     /// An event is settled: it takes no room any more.
-    fn release(&mut self, lane: &Lane, item: &Item) {
+    fn release(&mut self, lane: Number, item: &Item) {
         if item.parked {
             self.parked -= 1;
             if let Some(queue) = self.queues.get_mut(lane) {
@@ -598,57 +598,61 @@ impl Lanes {
     }
 
     /// The lane's queue, made and ready if there is none.
-    fn queue(&mut self, lane: &Lane) -> &mut Queue {
-        let ready = &mut self.ready;
-        self.queues.entry(lane.clone()).or_insert_with(|| {
-            ready.push_back(lane.clone());
-            Queue { items: VecDeque::new(), place: Place::Ready, failures: 0, parked: 0, failed_in: 0 }
-        })
+    fn queue(&mut self, lane: Lane) -> Option<&mut Queue> {
+        let empty = || Queue { items: VecDeque::new(), place: Place::Ready, failures: 0, parked: 0, failed_in: 0 };
+        let (number, is_new) = self.queues.number(lane, empty);
+        if is_new {
+            self.ready.push_back(number);
+        }
+        self.queues.get_mut(number)
     }
 
     /// Puts a lane that was busy where it belongs: away, to the end of the ready ones, or to the waiting ones.
-    fn place(&mut self, lane: Lane, at: Option<Instant>) {
+    fn place(&mut self, lane: Number, at: Option<Instant>) {
         let number = self.number();
-        let Slot::Occupied(mut queue) = self.queues.entry(lane) else { return };
-        if queue.get().items.is_empty() {
-            if !self.troubled.is_empty() {
-                self.troubled.remove(queue.key());
-            }
-            queue.remove();
+        let Some(queue) = self.queues.get_mut(lane) else { return };
+        if queue.items.is_empty() {
+            self.remove(lane);
             return;
         }
-        let lane = queue.key().clone();
         match at {
             Some(at) => {
-                queue.get_mut().place = Place::Waiting(at, number);
+                queue.place = Place::Waiting(at, number);
                 self.waiting.insert((at, number), lane);
             }
             None => {
-                queue.get_mut().place = Place::Ready;
+                queue.place = Place::Ready;
                 self.ready.push_back(lane);
             }
         }
     }
 
     /// Drops an idle lane that became empty.
-    fn tidy(&mut self, lane: &Lane) {
+    fn tidy(&mut self, lane: Number) {
         let Some(queue) = self.queues.get(lane).filter(|queue| queue.items.is_empty()) else { return };
         match queue.place {
             Place::Busy => return,
-            Place::Ready => self.ready.retain(|ready| ready != lane),
+            Place::Ready => self.ready.retain(|ready| *ready != lane),
             Place::Waiting(at, number) => {
                 self.waiting.remove(&(at, number));
             }
         }
+        self.remove(lane);
+    }
+
+    /// Drops a lane that is neither ready nor waiting, nor in a call.
+    fn remove(&mut self, lane: Number) {
+        if !self.troubled.is_empty() {
+            self.troubled.remove(&lane);
+        }
         self.queues.remove(lane);
-        self.troubled.remove(lane);
     }
 
     /// Makes lanes ready whose wait is over.
     fn wake(&mut self, now: Instant) {
         while let Some(first) = self.waiting.first_entry().filter(|first| first.key().0 <= now) {
             let lane = first.remove();
-            if let Some(queue) = self.queues.get_mut(&lane) {
+            if let Some(queue) = self.queues.get_mut(lane) {
                 queue.place = Place::Ready;
                 self.ready.push_back(lane);
             }

@@ -3,6 +3,7 @@
 //! One [`Dispatcher`] a sink, so that a slow or dead sink delays only itself. Reading order:
 //! - `backoff`: how long to wait.
 //! - `health`: whether the sink is up, and when a sink that is down is tried again.
+//! - `queues`: the queues of lanes, by number.
 //! - `lanes`: which events are handed to the sink next, and what becomes of each. A state machine without I/O, clock
 //!   or randomness: all of that is passed in.
 //! - `sieve`: what a sink's expressions do to events on their way.
@@ -18,6 +19,7 @@ mod backoff;
 mod dispatcher;
 mod health;
 mod lanes;
+mod queues;
 mod sieve;
 #[cfg(test)]
 mod simulation;

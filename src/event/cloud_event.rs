@@ -38,25 +38,32 @@ pub(crate) fn members(json: &[u8]) -> Option<Map<String, Value>> {
 impl Event {
     /// The event in this format, without a newline in or after it. `include_raw` adds the raw JSON as `data.raw`.
     pub fn to_json(&self, format: Format, include_raw: bool) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.write_json(format, include_raw, &mut out);
+        out
+    }
+
+    /// The same, behind what is there.
+    pub fn write_json(&self, format: Format, include_raw: bool, out: &mut Vec<u8>) {
         match format {
-            Format::Cloudevents => self.to_cloud_event(include_raw),
-            Format::Raw => self.to_raw(),
+            Format::Cloudevents => self.write_cloud_event(include_raw, out),
+            Format::Raw => self.write_raw(out),
         }
     }
 
     /// The raw JSON on one line; a body that is not JSON as a JSON string of its base64. What a `map` made of it stands
     /// in its place.
-    fn to_raw(&self) -> Vec<u8> {
+    fn write_raw(&self, out: &mut Vec<u8>) {
         match &*self.payload {
-            Payload::Mapped(mapped) => mapped.data.get().as_bytes().to_vec(),
-            Payload::Opaque => format!("\"{}\"", STANDARD.encode(&self.record.raw)).into_bytes(),
-            _ => json::compact(&self.record.raw),
+            Payload::Mapped(mapped) => out.extend_from_slice(mapped.data.get().as_bytes()),
+            Payload::Opaque => out.extend_from_slice(format!("\"{}\"", STANDARD.encode(&self.record.raw)).as_bytes()),
+            _ => out.extend_from_slice(&json::compact(&self.record.raw)),
         }
     }
 
-    fn to_cloud_event(&self, include_raw: bool) -> Vec<u8> {
+    fn write_cloud_event(&self, include_raw: bool, out: &mut Vec<u8>) {
         let record = &*self.record;
-        let mut out = Vec::with_capacity(ATTRIBUTES_BYTES + record.raw.len() * if include_raw { 4 } else { 3 });
+        out.reserve(ATTRIBUTES_BYTES + record.raw.len() * if include_raw { 4 } else { 3 });
         // The parts are joined as text, so that raw JSON goes through untouched and nothing is serialised twice. Names of
         // ours, numbers and times need no escapes.
         let mut write = |texts: &[&str]| texts.iter().for_each(|text| out.extend_from_slice(text.as_bytes()));
@@ -76,12 +83,11 @@ impl Event {
         write(&[r#"","sourcetype":""#, record.source_type.as_str()]);
         if self.is_opaque() {
             write(&[r#"","data_base64":""#, &STANDARD.encode(&record.raw), r#""}"#]);
-            return out;
+            return;
         }
         write(&[r#"","data":"#]);
-        self.write_data(&mut out, include_raw);
+        self.write_data(out, include_raw);
         out.push(b'}');
-        out
     }
 
     /// The attributes of the CloudEvent, for transports that carry them beside the data (binary mode).

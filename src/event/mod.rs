@@ -99,8 +99,15 @@ pub enum Lane {
     Single(EventId),
 }
 
+/// The same, borrowed from a record.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum LaneOf<'a> {
+    Person(&'a SourceName, &'a Subject),
+    Single(EventId),
+}
+
 /// Values by lane. Every event is looked up several times on its way; the hash has a seed of its own in each process.
-pub(crate) type LaneMap<V> = HashMap<Lane, V, foldhash::fast::RandomState>;
+pub(crate) type LaneMap<V, L = Lane> = HashMap<L, V, foldhash::fast::RandomState>;
 
 impl Record {
     /// The lane the record belongs to.
@@ -108,6 +115,14 @@ impl Record {
         match &self.subject {
             Some(subject) => Lane::Person(self.source.clone(), subject.clone()),
             None => Lane::Single(self.id),
+        }
+    }
+
+    /// The same, for whoever looks at records that stay where they are.
+    pub(crate) fn lane_of(&self) -> LaneOf<'_> {
+        match &self.subject {
+            Some(subject) => LaneOf::Person(&self.source, subject),
+            None => LaneOf::Single(self.id),
         }
     }
 }

@@ -31,6 +31,11 @@ impl Encoding {
     pub fn encode(&self, event: &Event) -> Vec<u8> {
         event.to_json(self.format, self.include_raw)
     }
+
+    /// The same, behind what is there.
+    pub fn encode_to(&self, event: &Event, out: &mut Vec<u8>) {
+        event.write_json(self.format, self.include_raw, out);
+    }
 }
 
 /// `include_raw`, which makes no sense where the raw JSON is sent anyway.

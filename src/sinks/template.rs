@@ -1,5 +1,7 @@
 //! Names of topics, subjects, streams, … that are made of an event: `hooks.{source}.{kind}`.
 
+use std::borrow::Cow;
+
 use crate::event::{Kind, Record};
 use crate::names::SourceType;
 
@@ -69,8 +71,12 @@ impl Template {
     }
 
     /// The name for this event.
-    pub fn render(&self, record: &Record) -> String {
-        self.fill(record.source.as_str(), record.source_type, record.kind)
+    pub fn render(&self, record: &Record) -> Cow<'_, str> {
+        match &self.parts[..] {
+            [] => Cow::Borrowed(""),
+            [Part::Text(text)] => Cow::Borrowed(text),
+            _ => Cow::Owned(self.fill(record.source.as_str(), record.source_type, record.kind)),
+        }
     }
 
     /// A name as long as one can become, for whoever has to know whether all can be used.

@@ -43,7 +43,7 @@ where
     let mut due = VecDeque::with_capacity(events.len());
     let mut last = LaneMap::with_capacity_and_hasher(events.len(), Default::default());
     for (position, event) in events.iter().enumerate() {
-        match last.insert(event.record.lane(), position) {
+        match last.insert(event.record.lane_of(), position) {
             Some(before) => next[before] = Some(position),
             None => due.push_back(position),
         }

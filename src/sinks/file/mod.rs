@@ -60,7 +60,7 @@ impl Sink for FileSink {
     async fn deliver(&self, events: &[Event]) -> Result<(), Undelivered> {
         let mut lines = Vec::new();
         for event in events {
-            lines.extend_from_slice(&self.encoding.encode(event));
+            self.encoding.encode_to(event, &mut lines);
             lines.push(b'\n');
         }
         let written = self.worker.run(move |appender| appender.append(&lines, SystemTime::now())).await;

@@ -101,7 +101,7 @@ impl Sink for NatsSink {
         let connection = self.connected(deadline).await;
         let connection = connection.map_err(|cause| Undelivered { delivered: 0, blame: Blame::Unknown, cause })?;
         let over = async {
-            let subjects = || events.iter().map(|event| self.config.subject.render(&event.record));
+            let subjects = || events.iter().map(|event| self.config.subject.render(&event.record).into_owned());
             let why = self.over(&connection, subjects, deadline).await;
             // What it still holds must not come after what is sent later.
             self.connection.forget(&connection);

@@ -108,7 +108,7 @@ impl Call<'_> {
 
     async fn rounds(&mut self, connection: &Connection) -> Result<(), SinkError> {
         let channel = connection.channel().await.map_err(|error| SinkError::transient(failure::describe(&error)))?;
-        let lanes = self.events.iter().enumerate().map(|(position, event)| (event.record.lane(), position));
+        let lanes = self.events.iter().enumerate().map(|(position, event)| (event.record.lane_of(), position));
         for round in rounds(lanes) {
             self.round(connection, &channel, &round).await?;
             if !self.failed.is_empty() {
@@ -188,7 +188,7 @@ impl Call<'_> {
         let exchange = sink.config.exchange.render(&event.record);
         let routing_key = sink.config.routing_key.render(&event.record);
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-        channel.basic_publish(exchange.into(), routing_key.into(), options, body, sink.properties(event)).await
+        channel.basic_publish((*exchange).into(), (*routing_key).into(), options, body, sink.properties(event)).await
     }
 
     /// Somebody may bind a queue, and then it goes on: nothing is wrong with the event.

@@ -16,6 +16,8 @@ mod connection;
 mod failure;
 mod settings;
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -30,8 +32,8 @@ pub use self::settings::{Address, Deployment, RedisSinkConfig};
 use super::rounds::rounds;
 use super::shared::Shared;
 use super::{Blame, BoxError, Checked, Limits, Sink, Undelivered};
-use crate::event::cloud_event::rfc3339;
 use crate::event::{Event, LaneMap};
+use crate::model::with_rfc3339;
 
 /// Every server takes values of this size: proto-max-bulk-len cannot be set to less.
 const LEAST_LIMIT: usize = 1 << 20;
@@ -58,7 +60,14 @@ enum Together {
 /// An entry to be.
 struct Entry<'a> {
     event: &'a Event,
-    stream: String,
+    stream: Cow<'a, str>,
+    data: Range<usize>,
+}
+
+/// Entries, and the data of all of them.
+#[derive(Default)]
+struct Entries<'a> {
+    entries: Vec<Entry<'a>>,
     data: Vec<u8>,
 }
 
@@ -73,9 +82,11 @@ impl RedisSink {
         let shared = self.connection.get(async || Connection::open(&self.config).await);
         let shared = shared.await.map_err(|cause| Undelivered::unknown(0, cause))?;
         let mut connection = used.get_or_init(|| shared).as_ref().clone();
-        let mut entries: Vec<Entry<'_>> = Vec::with_capacity(events.len());
+        let mut batch = Entries::default();
         for event in events {
-            let data = self.config.encoding.encode(event);
+            let start = batch.data.len();
+            self.config.encoding.encode_to(event, &mut batch.data);
+            let data = start..batch.data.len();
             if data.len() > LEAST_LIMIT
                 && let Some(limit) = check::largest_value(&mut connection).await
                 && data.len() as u64 > limit
@@ -83,16 +94,17 @@ impl RedisSink {
                 let cause =
                     format!("{} bytes are more than the server takes (proto-max-bulk-len: {limit})", data.len());
                 // Those before it are not its fault.
-                self.add(&mut connection, &entries).await?;
-                return Err(Undelivered::refused(entries.len(), cause));
+                self.add(&mut connection, &batch).await?;
+                return Err(Undelivered::refused(batch.entries.len(), cause));
             }
-            entries.push(Entry { event, stream: self.config.stream.render(&event.record), data });
+            batch.entries.push(Entry { event, stream: self.config.stream.render(&event.record), data });
         }
-        self.add(&mut connection, &entries).await
+        self.add(&mut connection, &batch).await
     }
 
     /// Adds the entries, in turns that keep each person's order whatever fails.
-    async fn add(&self, connection: &mut Connection, entries: &[Entry<'_>]) -> Result<(), Undelivered> {
+    async fn add(&self, connection: &mut Connection, batch: &Entries<'_>) -> Result<(), Undelivered> {
+        let entries = &batch.entries[..];
         if entries.is_empty() {
             return Ok(());
         }
@@ -100,9 +112,7 @@ impl RedisSink {
         let together = if one_each(entries) { Together::Pipeline } else { Together::Transaction };
         let rounds = match together {
             Together::Pipeline => vec![(0..entries.len()).collect()],
-            Together::Transaction => {
-                rounds(entries.iter().map(|entry| (entry.event.record.lane(), entry.stream.as_str())))
-            }
+            Together::Transaction => rounds(entries.iter().map(|entry| (entry.event.record.lane_of(), &*entry.stream))),
         };
         for round in rounds {
             let transactions = match connection {
@@ -112,7 +122,7 @@ impl RedisSink {
             let runs = transactions.into_iter().map(|positions| {
                 let mut connection = connection.clone();
                 async move {
-                    let results = self.send_together(&mut connection, &positions, entries, together).await;
+                    let results = self.send_together(&mut connection, &positions, batch, together).await;
                     positions.into_iter().zip(results).collect::<Vec<_>>()
                 }
             });
@@ -141,7 +151,7 @@ impl RedisSink {
         &self,
         connection: &mut Connection,
         positions: &[usize],
-        entries: &[Entry<'_>],
+        batch: &Entries<'_>,
         together: Together,
     ) -> Vec<Result<(), RedisError>> {
         let in_transaction = together == Together::Transaction && positions.len() > 1;
@@ -150,7 +160,11 @@ impl RedisSink {
         if in_transaction {
             pipeline.cmd("MULTI");
         }
-        positions.iter().for_each(|position| self.append(&mut pipeline, &entries[*position]));
+        let mut source = String::new();
+        for position in positions {
+            let entry = &batch.entries[*position];
+            self.append(&mut pipeline, entry, &batch.data[entry.data.clone()], &mut source);
+        }
         if in_transaction {
             pipeline.cmd("EXEC");
         }
@@ -171,20 +185,25 @@ impl RedisSink {
         }
     }
 
-    fn append(&self, pipeline: &mut Pipeline, entry: &Entry<'_>) {
+    /// Appends an XADD. The text of `source` is for its use.
+    fn append(&self, pipeline: &mut Pipeline, entry: &Entry<'_>, data: &[u8], source: &mut String) {
         let record = &*entry.event.record;
-        let mut add = Cmd::with_capacity(ARGUMENTS, entry.data.len() + ARGUMENTS_BYTES);
-        add.arg("XADD").arg(&entry.stream);
+        let mut add = Cmd::with_capacity(ARGUMENTS, data.len() + ARGUMENTS_BYTES);
+        add.arg("XADD").arg(&*entry.stream);
         if let Some(max_len) = self.config.max_len {
             add.arg("MAXLEN").arg("~").arg(max_len);
         }
         // Always the same fields in the same order: their names are then stored once for many entries.
         add.arg("*").arg("id").arg(record.id.0.hyphenated().encode_lower(&mut Uuid::encode_buffer()) as &str);
         add.arg("type").arg(record.kind.as_str());
-        add.arg("source").arg(format!("/webhooks/{}", record.source));
+        source.clear();
+        source.push_str("/webhooks/");
+        source.push_str(record.source.as_str());
+        add.arg("source").arg(&**source);
         add.arg("subject").arg(record.subject.as_ref().map_or("", |subject| subject.as_str()));
-        add.arg("time").arg(rfc3339(record.occurred_at.unwrap_or(record.received_at)));
-        add.arg("data").arg(&entry.data);
+        with_rfc3339(record.occurred_at.unwrap_or(record.received_at), |time| {
+            add.arg("time").arg(time).arg("data").arg(data)
+        });
         pipeline.add_command(add);
     }
 }
@@ -228,14 +247,14 @@ impl Sink for RedisSink {
 /// Whether no two of these are of one person.
 fn one_each(entries: &[Entry<'_>]) -> bool {
     let mut seen = LaneMap::with_capacity_and_hasher(entries.len(), Default::default());
-    entries.iter().all(|entry| seen.insert(entry.event.record.lane(), ()).is_none())
+    entries.iter().all(|entry| seen.insert(entry.event.record.lane_of(), ()).is_none())
 }
 
 /// The positions of each stream.
 fn by_stream(positions: &[usize], entries: &[Entry<'_>]) -> Vec<Vec<usize>> {
     let mut streams: Vec<(&str, Vec<usize>)> = Vec::new();
     for position in positions {
-        let stream = entries[*position].stream.as_str();
+        let stream = &*entries[*position].stream;
         match streams.iter_mut().find(|(other, _)| *other == stream) {
             Some((_, positions)) => positions.push(*position),
             None => streams.push((stream, vec![*position])),

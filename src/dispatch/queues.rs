@@ -1,0 +1,63 @@
+//! Queues by lane. Each has a number for as long as it is there, by which it costs nothing to find: a lane is looked up
+//! when an event of it comes in, and not again on the event's way.
+
+use slab::Slab;
+
+use crate::event::{Lane, LaneMap};
+
+/// The number of a queue. It may be given to another lane once the queue is removed.
+pub(super) type Number = usize;
+
+/// The queues.
+#[derive(Debug)]
+pub(super) struct Queues<Q> {
+    numbers: LaneMap<Number>,
+    queues: Slab<(Lane, Q)>,
+}
+
+impl<Q> Default for Queues<Q> {
+    fn default() -> Self {
+        Self { numbers: LaneMap::default(), queues: Slab::new() }
+    }
+}
+
+impl<Q> Queues<Q> {
+    /// The number of this lane's queue, which is made if there is none; and whether it was.
+    pub(super) fn number(&mut self, lane: Lane, make: impl FnOnce() -> Q) -> (Number, bool) {
+        let free = self.queues.vacant_entry();
+        let number = *self.numbers.entry(lane.clone()).or_insert(free.key());
+        let is_new = number == free.key();
+        if is_new {
+            free.insert((lane, make()));
+        }
+        (number, is_new)
+    }
+
+    /// The number of this lane's queue, if there is one.
+    pub(super) fn find(&self, lane: &Lane) -> Option<Number> {
+        self.numbers.get(lane).copied()
+    }
+
+    /// The lane whose queue this is.
+    pub(super) fn lane(&self, number: Number) -> Option<&Lane> {
+        self.queues.get(number).map(|(lane, _)| lane)
+    }
+
+    pub(super) fn get(&self, number: Number) -> Option<&Q> {
+        self.queues.get(number).map(|(_, queue)| queue)
+    }
+
+    pub(super) fn get_mut(&mut self, number: Number) -> Option<&mut Q> {
+        self.queues.get_mut(number).map(|(_, queue)| queue)
+    }
+
+    pub(super) fn remove(&mut self, number: Number) {
+        if let Some((lane, _)) = self.queues.try_remove(number) {
+            self.numbers.remove(&lane);
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Number, &Q)> {
+        self.queues.iter().map(|(number, (_, queue))| (number, queue))
+    }
+}
