@@ -144,7 +144,7 @@ enum Role {
     /// The HTTP client of sinks, without hooksink.
     Post { lines: PathBuf, target: SocketAddr, concurrency: usize },
     /// The client of a server, without hooksink.
-    Send { sink: sinks::Kind, lines: PathBuf, address: String, place: String },
+    Send { sink: sinks::Kind, lines: PathBuf, address: String, place: String, at_once: usize },
 }
 
 fn main() -> Result<(), Failure> {
@@ -161,9 +161,9 @@ fn main() -> Result<(), Failure> {
             let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             runtime.block_on(delivery::post(lines, target, concurrency))
         }
-        Some(Role::Send { sink, ref lines, ref address, ref place }) => {
+        Some(Role::Send { sink, ref lines, ref address, ref place, at_once }) => {
             let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-            runtime.block_on(sinks::send(sink, lines, address, place))
+            runtime.block_on(sinks::send(sink, lines, address, place, at_once))
         }
     }
 }

@@ -61,3 +61,25 @@ impl<Q> Queues<Q> {
         self.queues.iter().map(|(number, (_, queue))| (number, queue))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::event::EventId;
+
+    #[test]
+    fn a_number_is_of_one_lane_as_long_as_that_is_there() {
+        let lane = |n| Lane::Single(EventId(Uuid::from_u128(n)));
+        let mut queues = Queues::default();
+        assert_eq!((queues.number(lane(1), || "a"), queues.number(lane(2), || "b")), ((0, true), (1, true)));
+        assert_eq!(queues.number(lane(1), || "c"), (0, false), "it keeps what it has");
+        assert_eq!((queues.get(0), queues.lane(0), queues.find(&lane(2))), (Some(&"a"), Some(&lane(1)), Some(1)));
+        queues.remove(0);
+        assert_eq!((queues.get(0), queues.lane(0), queues.find(&lane(1))), (None, None, None));
+        assert_eq!(queues.number(lane(3), || "d"), (0, true), "it is given to another");
+        assert_eq!(queues.iter().map(|(number, queue)| (number, *queue)).collect::<Vec<_>>(), [(0, "d"), (1, "b")]);
+        queues.remove(7);
+    }
+}

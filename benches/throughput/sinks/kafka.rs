@@ -8,7 +8,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::future_producer::OwnedDeliveryResult;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
-use super::{AT_ONCE, BATCH, Line, Rival};
+use super::{BATCH, Line, Rival};
 use crate::Failure;
 use crate::support::mock_kafka::MockKafka;
 
@@ -39,14 +39,14 @@ impl Rival for Cluster {
 }
 
 /// An idempotent producer, with as many messages under way as the sink may have.
-pub(super) async fn send(address: &str, topic: &str, lines: &[Line]) -> Result<Duration, Failure> {
+pub(super) async fn send(address: &str, topic: &str, lines: &[Line], at_once: usize) -> Result<Duration, Failure> {
     let mut properties = ClientConfig::new();
     properties.set("bootstrap.servers", address).set("enable.idempotence", "true").set("acks", "all");
     let producer: FutureProducer = properties.create()?;
     let began = Instant::now();
     let mut under_way = FuturesUnordered::new();
     for line in lines {
-        while under_way.len() >= AT_ONCE * BATCH {
+        while under_way.len() >= at_once * BATCH {
             acknowledged(under_way.next().await)?;
         }
         let headers = OwnedHeaders::new_with_capacity(1)

@@ -6,7 +6,7 @@ use async_nats::jetstream::{self, stream};
 use async_nats::{ConnectOptions, HeaderMap};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
-use super::{AT_ONCE, BATCH, Line, Rival};
+use super::{BATCH, Line, Rival};
 use crate::Failure;
 use crate::support::nats_server::{NatsServer, OPEN, add_stream};
 
@@ -34,12 +34,12 @@ pub(super) fn start() -> Option<NatsServer> {
 }
 
 /// Messages with their ids, as many under way as the sink may have.
-pub(super) async fn send(address: &str, stream: &str, lines: &[Line]) -> Result<Duration, Failure> {
+pub(super) async fn send(address: &str, stream: &str, lines: &[Line], at_once: usize) -> Result<Duration, Failure> {
     let context = jetstream::new(async_nats::connect(address).await?);
     let began = Instant::now();
     let mut under_way = FuturesUnordered::new();
     for line in lines {
-        while under_way.len() >= AT_ONCE * BATCH {
+        while under_way.len() >= at_once * BATCH {
             under_way.next().await.ok_or("nothing is under way")??;
         }
         let mut headers = HeaderMap::new();

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tokio_postgres::NoTls;
 use uuid::Uuid;
 
-use super::{AT_ONCE, BATCH, Line, Rival};
+use super::{BATCH, Line, Rival};
 use crate::Failure;
 use crate::support::daemon::{Daemon, free_port};
 use crate::support::postgres::{forget, initialised, programs, start};
@@ -100,10 +100,10 @@ impl Columns {
 }
 
 /// Inserts of arrays, each over one of as many connections as the sink has, into a table as the sink makes it.
-pub(super) async fn send(address: &str, table: &str, lines: &[Line]) -> Result<Duration, Failure> {
+pub(super) async fn send(address: &str, table: &str, lines: &[Line], at_once: usize) -> Result<Duration, Failure> {
     let batches: Vec<Columns> = lines.chunks(BATCH).map(Columns::of).collect::<Result<_, _>>()?;
     let mut clients = Vec::new();
-    for _ in 0..AT_ONCE {
+    for _ in 0..at_once {
         let (client, connection) = tokio_postgres::connect(address, NoTls).await?;
         tokio::spawn(connection);
         clients.push(client);
@@ -117,7 +117,7 @@ pub(super) async fn send(address: &str, table: &str, lines: &[Line]) -> Result<D
         .await?;
     let began = Instant::now();
     let mut calls = tokio::task::JoinSet::new();
-    let share = batches.len().div_ceil(AT_ONCE).max(1);
+    let share = batches.len().div_ceil(at_once).max(1);
     for (client, share) in clients.into_iter().zip(batches.chunks(share)) {
         let (batches, table) = (share.to_vec(), table.to_owned());
         calls.spawn(async move {

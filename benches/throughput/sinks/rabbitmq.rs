@@ -7,7 +7,7 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Confirmation, Connection, ConnectionProperties};
 
-use super::{AT_ONCE, BATCH, Line, Rival};
+use super::{BATCH, Line, Rival};
 use crate::Failure;
 use crate::support::rabbitmq_server::{ADMIN, RabbitmqServer, bind_queue, declare_exchange};
 
@@ -40,7 +40,7 @@ pub(super) fn start() -> Option<RabbitmqServer> {
 }
 
 /// Persistent and mandatory messages on one channel, as many under way as the sink may have.
-pub(super) async fn send(address: &str, exchange: &str, lines: &[Line]) -> Result<Duration, Failure> {
+pub(super) async fn send(address: &str, exchange: &str, lines: &[Line], at_once: usize) -> Result<Duration, Failure> {
     let connection = Connection::connect(address, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
@@ -53,7 +53,7 @@ pub(super) async fn send(address: &str, exchange: &str, lines: &[Line]) -> Resul
         _ => Err("a message was not taken".into()),
     };
     for line in lines {
-        while under_way.len() >= AT_ONCE * BATCH {
+        while under_way.len() >= at_once * BATCH {
             confirmed(under_way.next().await)?;
         }
         let properties = BasicProperties::default()

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::{AT_ONCE, BATCH, Line, Rival};
+use super::{BATCH, Line, Rival};
 use crate::Failure;
 use crate::programs::find_or_skip;
 use crate::support::daemon::{Daemon, free_port};
@@ -49,14 +49,14 @@ impl Rival for Redis {
     }
 }
 
-/// Pipelines, as many at once as the sink has, over one connection.
-pub(super) async fn send(address: &str, stream: &str, lines: &[Line]) -> Result<Duration, Failure> {
+/// Pipelines, so many at once, over one connection.
+pub(super) async fn send(address: &str, stream: &str, lines: &[Line], at_once: usize) -> Result<Duration, Failure> {
     let connection = redis::Client::open(address)?.get_multiplexed_async_connection().await?;
     let began = Instant::now();
     let mut calls = tokio::task::JoinSet::new();
     let mut batches = lines.chunks(BATCH).map(<[Line]>::to_vec);
     loop {
-        while calls.len() < AT_ONCE {
+        while calls.len() < at_once {
             let Some(batch) = batches.next() else { break };
             let (mut connection, stream) = (connection.clone(), stream.to_owned());
             calls.spawn(async move {
