@@ -204,10 +204,9 @@ impl Lanes {
         for Parked { ticket, lane } in parked {
             let item = Item { ticket, record: None, bytes: 0, parked: true, cap: usize::MAX, trouble: None };
             self.parked += 1;
-            if let Some(queue) = self.queue(lane) {
-                queue.parked += 1;
-                queue.items.push_back(item);
-            }
+            let queue = self.queue(lane);
+            queue.parked += 1;
+            queue.items.push_back(item);
         }
     }
 
@@ -252,7 +251,7 @@ impl Lanes {
         let mut step = Step::default();
         for Entry { ticket, record } in entries {
             let bytes = record.raw.len();
-            let Some(queue) = self.queue(record.lane()) else { continue };
+            let queue = self.queue(record.lane());
             let parked = queue.parked > 0;
             let record = (!parked).then_some(record);
             queue.items.push_back(Item { ticket, record, bytes, parked, cap: usize::MAX, trouble: None });
@@ -598,13 +597,11 @@ impl Lanes {
     }
 
     /// The lane's queue, made and ready if there is none.
-    fn queue(&mut self, lane: Lane) -> Option<&mut Queue> {
+    fn queue(&mut self, lane: Lane) -> &mut Queue {
         let empty = || Queue { items: VecDeque::new(), place: Place::Ready, failures: 0, parked: 0, failed_in: 0 };
-        let (number, is_new) = self.queues.number(lane, empty);
-        if is_new {
-            self.ready.push_back(number);
-        }
-        self.queues.get_mut(number)
+        let (queue, new) = self.queues.of(lane, empty);
+        self.ready.extend(new);
+        queue
     }
 
     /// Puts a lane that was busy where it belongs: away, to the end of the ready ones, or to the waiting ones.

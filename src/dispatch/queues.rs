@@ -22,15 +22,15 @@ impl<Q> Default for Queues<Q> {
 }
 
 impl<Q> Queues<Q> {
-    /// The number of this lane's queue, which is made if there is none; and whether it was.
-    pub(super) fn number(&mut self, lane: Lane, make: impl FnOnce() -> Q) -> (Number, bool) {
+    /// The queue of this lane, which is made if there is none, and its number if it was.
+    pub(super) fn of(&mut self, lane: Lane, make: impl FnOnce() -> Q) -> (&mut Q, Option<Number>) {
         let free = self.queues.vacant_entry();
         let number = *self.numbers.entry(lane.clone()).or_insert(free.key());
         let is_new = number == free.key();
         if is_new {
             free.insert((lane, make()));
         }
-        (number, is_new)
+        (&mut self.queues[number].1, is_new.then_some(number))
     }
 
     /// The number of this lane's queue, if there is one.
@@ -73,12 +73,13 @@ mod tests {
     fn a_number_is_of_one_lane_as_long_as_that_is_there() {
         let lane = |n| Lane::Single(EventId(Uuid::from_u128(n)));
         let mut queues = Queues::default();
-        assert_eq!((queues.number(lane(1), || "a"), queues.number(lane(2), || "b")), ((0, true), (1, true)));
-        assert_eq!(queues.number(lane(1), || "c"), (0, false), "it keeps what it has");
+        assert_eq!(queues.of(lane(1), || "a"), (&mut "a", Some(0)));
+        assert_eq!(queues.of(lane(2), || "b"), (&mut "b", Some(1)));
+        assert_eq!(queues.of(lane(1), || "c"), (&mut "a", None), "it keeps what it has");
         assert_eq!((queues.get(0), queues.lane(0), queues.find(&lane(2))), (Some(&"a"), Some(&lane(1)), Some(1)));
         queues.remove(0);
         assert_eq!((queues.get(0), queues.lane(0), queues.find(&lane(1))), (None, None, None));
-        assert_eq!(queues.number(lane(3), || "d"), (0, true), "it is given to another");
+        assert_eq!(queues.of(lane(3), || "d"), (&mut "d", Some(0)), "it is given to another");
         assert_eq!(queues.iter().map(|(number, queue)| (number, *queue)).collect::<Vec<_>>(), [(0, "d"), (1, "b")]);
         queues.remove(7);
     }
