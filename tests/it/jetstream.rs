@@ -189,7 +189,8 @@ async fn consumer(journal: &Arc<dyn Journal>) -> Box<dyn Consumer> {
     journal.consumer(&sink("crm")).await.unwrap()
 }
 
-/// Reads until so many came from these consumers together, which are made anew when they are told to; nothing is settled.
+/// Reads until so many events came from these consumers together, each from one of them, which are made anew when they
+/// are told to; nothing is settled.
 async fn read_all(replicas: &[&Arc<dyn Journal>], count: usize) -> Vec<Vec<Entry>> {
     let mut consumers = Vec::new();
     for replica in replicas {
@@ -197,8 +198,14 @@ async fn read_all(replicas: &[&Arc<dyn Journal>], count: usize) -> Vec<Vec<Entry
     }
     let mut entries: Vec<Vec<Entry>> = vec![Vec::new(); replicas.len()];
     let all = async {
-        // Until each has its share, too: the first had everything until the others came.
-        while entries.iter().map(Vec::len).sum::<usize>() < count || entries.iter().any(Vec::is_empty) {
+        // Until each has its share, too: the first had everything until the others came, and may not know yet what it has
+        // no more.
+        let shared = |entries: &[Vec<Entry>]| {
+            let events: BTreeSet<u64> = entries.iter().flatten().map(number).collect();
+            let handed_out = entries.iter().map(Vec::len).sum::<usize>();
+            events.len() >= count && handed_out == events.len() && entries.iter().all(|entries| !entries.is_empty())
+        };
+        while !shared(&entries) {
             for (at, replica) in replicas.iter().enumerate() {
                 if consumers[at].moved().is_cancelled() {
                     consumers[at].flush().await.unwrap();
