@@ -38,7 +38,7 @@ impl Rival for Cluster {
     }
 }
 
-/// An idempotent producer, with as many messages under way as the sink may have.
+/// An idempotent producer, with at most so many batches of messages under way.
 pub(super) async fn send(address: &str, topic: &str, lines: &[Line], at_once: usize) -> Result<Duration, Failure> {
     let mut properties = ClientConfig::new();
     properties.set("bootstrap.servers", address).set("enable.idempotence", "true").set("acks", "all");

@@ -33,7 +33,7 @@ pub(super) fn start() -> Option<NatsServer> {
     NatsServer::start("nats", OPEN)
 }
 
-/// Messages with their ids, as many under way as the sink may have.
+/// Messages with their ids, at most so many batches of them under way.
 pub(super) async fn send(address: &str, stream: &str, lines: &[Line], at_once: usize) -> Result<Duration, Failure> {
     let context = jetstream::new(async_nats::connect(address).await?);
     let began = Instant::now();

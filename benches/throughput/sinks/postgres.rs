@@ -99,7 +99,7 @@ impl Columns {
     }
 }
 
-/// Inserts of arrays, each over one of as many connections as the sink has, into a table as the sink makes it.
+/// Inserts of arrays, so many at once, each over a connection of its own, into a table as the sink makes it.
 pub(super) async fn send(address: &str, table: &str, lines: &[Line], at_once: usize) -> Result<Duration, Failure> {
     let batches: Vec<Columns> = lines.chunks(BATCH).map(Columns::of).collect::<Result<_, _>>()?;
     let mut clients = Vec::new();

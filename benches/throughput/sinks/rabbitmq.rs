@@ -39,7 +39,7 @@ pub(super) fn start() -> Option<RabbitmqServer> {
     RabbitmqServer::start("rabbitmq", &[], "")
 }
 
-/// Persistent and mandatory messages on one channel, as many under way as the sink may have.
+/// Persistent and mandatory messages on one channel, at most so many batches of them under way.
 pub(super) async fn send(address: &str, exchange: &str, lines: &[Line], at_once: usize) -> Result<Duration, Failure> {
     let connection = Connection::connect(address, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
