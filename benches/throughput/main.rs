@@ -8,7 +8,7 @@
 //! handler or the real program with its journal on the disk of `target/`; and the client. The client keeps its
 //! connections open and one request at a time under way on each. Every request is one of its own, signed before the
 //! clock starts, and never sent twice. hooksink runs with its default settings but for what a scenario says, its
-//! diagnostics going to /dev/null.
+//! diagnostics going to `stderr.log` beside its configuration.
 //!
 //! Machines are noisy: the servers take turns in short rounds, a ratio is that of one round, and what is printed is the
 //! median over the rounds. The CPU time that a server needs for a request is the steadiest of all figures.

@@ -215,8 +215,9 @@ impl Lanes {
         if self.full() || self.parked_full() {
             return None;
         }
-        // As long as there is enough to do, reading waits until it is worth a query.
-        if self.held > self.bounds.window / 2 && !self.ready.is_empty() && !self.health.is_down() {
+        // As long as there is enough to do, reading waits until it is worth a query; but not until there is nothing to do
+        // but what is in calls, which with default settings is half of the window.
+        if self.held > self.bounds.window * 3 / 4 && !self.ready.is_empty() && !self.health.is_down() {
             return None;
         }
         Some((self.bounds.window - self.held, self.bounds.window_bytes - self.held_bytes))

@@ -1,5 +1,5 @@
-//! Queues by lane. Each has a number for as long as it is there, by which it costs nothing to find: a lane is looked up
-//! when an event of it comes in, and not again on the event's way.
+//! Queues by lane. Each has a number for as long as it is there, by which it costs little to find: a lane is hashed
+//! when an event of it comes in, when a parked event is loaded, and when its queue goes.
 
 use slab::Slab;
 

@@ -364,6 +364,26 @@ proptest! {
 }
 
 #[test]
+fn more_is_read_before_nothing_is_left_but_what_is_in_calls() {
+    // Half of the window is in calls, as with default settings.
+    let limits = Limits { max_events: BOUNDS.window / 8, concurrency: 4, ..BATCHES };
+    let mut world = World::new(limits, BOUNDS, 1, Box::new(|_, _, _| Ok(())));
+    for person in 0..200 {
+        world.event(Duration::ZERO, Some(person));
+    }
+    while world.read < world.log.len() {
+        let (events, bytes) = world.lanes.room().expect("there is room");
+        assert!(events >= BOUNDS.window / 4, "it is worth a query: {events}");
+        world.read(events, bytes);
+        while world.call().is_none() && world.lanes.room().is_none() {
+            world.now = world.calls.values().map(|(end, _)| *end).min().expect("calls are under way");
+            world.end_calls();
+        }
+        assert!(world.lanes.at_hand() > 0, "calls would stand still while more is read");
+    }
+}
+
+#[test]
 fn poison_alone_waits() {
     for (limits, permanent) in [(BATCHES, false), (SINGLES, false), (BATCHES, true), (SINGLES, true)] {
         let mut world = World::new(limits, BOUNDS, 1, poisoned(vec![0], permanent, false));

@@ -101,28 +101,28 @@ pub enum Lane {
 
 /// The same, borrowed from a record.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum LaneOf<'a> {
+pub(crate) enum LaneRef<'a> {
     Person(&'a SourceName, &'a Subject),
     Single(EventId),
 }
 
-/// Values by lane. Every event is looked up several times on its way; the hash has a seed of its own in each process.
+/// Values by lane, owned or borrowed. Every event is looked up on its way; the hash has a seed of its own in each process.
 pub(crate) type LaneMap<V, L = Lane> = HashMap<L, V, foldhash::fast::RandomState>;
 
 impl Record {
     /// The lane the record belongs to.
     pub fn lane(&self) -> Lane {
-        match &self.subject {
-            Some(subject) => Lane::Person(self.source.clone(), subject.clone()),
-            None => Lane::Single(self.id),
+        match self.lane_ref() {
+            LaneRef::Person(source, subject) => Lane::Person(source.clone(), subject.clone()),
+            LaneRef::Single(id) => Lane::Single(id),
         }
     }
 
     /// The same, for whoever looks at records that stay where they are.
-    pub(crate) fn lane_of(&self) -> LaneOf<'_> {
+    pub(crate) fn lane_ref(&self) -> LaneRef<'_> {
         match &self.subject {
-            Some(subject) => LaneOf::Person(&self.source, subject),
-            None => LaneOf::Single(self.id),
+            Some(subject) => LaneRef::Person(&self.source, subject),
+            None => LaneRef::Single(self.id),
         }
     }
 }

@@ -38,49 +38,84 @@ pub(super) async fn send_in_turns_until<'a, F>(
 where
     F: Future<Output = Result<(), SinkError>>,
 {
-    // Of each event, the next of its lane; and the first of each lane, whose turn it is.
-    let mut next: Vec<Option<usize>> = vec![None; events.len()];
-    let mut due = VecDeque::with_capacity(events.len());
-    let mut last = LaneMap::with_capacity_and_hasher(events.len(), Default::default());
-    for (position, event) in events.iter().enumerate() {
-        match last.insert(event.record.lane_of(), position) {
-            Some(before) => next[before] = Some(position),
-            None => due.push_back(position),
-        }
-    }
-    drop(last);
-    let mut through = vec![false; events.len()];
-    let mut failures: Vec<(usize, SinkError)> = Vec::new();
+    let mut turns = Turns::new(events);
     let mut sending = FuturesUnordered::new();
-    let mut stopped = false;
     let mut over = pin!(over);
     let ended = loop {
-        while !stopped && sending.len() < at_once.max(1) {
-            let Some(position) = due.pop_front() else { break };
+        while sending.len() < at_once.max(1) {
+            let Some(position) = turns.next() else { break };
             let sent = send(&events[position]);
             sending.push(async move { (position, sent.await) });
         }
-        let (position, result) = tokio::select! {
+        tokio::select! {
             biased;
             answered = sending.next() => match answered {
-                Some(answered) => answered,
+                Some((position, result)) => turns.answered(position, result),
                 None => break None,
             },
             why = &mut over => break Some(why),
         };
-        match result {
-            Ok(()) => {
-                through[position] = true;
-                due.extend(next[position]);
-            }
-            // A target in trouble is not sent the rest; an event that it refuses for itself holds up only its lane.
-            Err(cause) => {
-                stopped |= matches!(cause, SinkError::Transient { .. });
-                failures.push((position, cause));
+    };
+    turns.outcome(ended)
+}
+
+/// Whose turn it is among the events of a call, known by their positions, and what became of those that had
+/// theirs. A sink whose client returns a future for each event has [`send_in_turns`] around it; one that hears of answers
+/// by a callback uses it directly.
+pub(super) struct Turns {
+    /// Of each event, the next of its lane.
+    following: Vec<Option<usize>>,
+    /// The first of each lane that is not under way and did not fail.
+    due: VecDeque<usize>,
+    through: Vec<bool>,
+    failures: Vec<(usize, SinkError)>,
+    /// A target in trouble is not sent the rest.
+    stopped: bool,
+}
+
+impl Turns {
+    pub(super) fn new(events: &[Event]) -> Self {
+        let mut following: Vec<Option<usize>> = vec![None; events.len()];
+        let mut due = VecDeque::with_capacity(events.len());
+        let mut last = LaneMap::with_capacity_and_hasher(events.len(), Default::default());
+        for (position, event) in events.iter().enumerate() {
+            match last.insert(event.record.lane_ref(), position) {
+                Some(before) => following[before] = Some(position),
+                None => due.push_back(position),
             }
         }
-    };
-    outcome(&through, failures, ended)
+        Self { following, due, through: vec![false; events.len()], failures: Vec::new(), stopped: false }
+    }
+
+    /// An event to be sent now; none while all others wait for answers, or are not to be sent.
+    pub(super) fn next(&mut self) -> Option<usize> {
+        if self.stopped { None } else { self.due.pop_front() }
+    }
+
+    /// Gives back the turn of an event that could not be sent yet: it is the next again.
+    #[cfg(feature = "kafka")]
+    pub(super) fn not_yet(&mut self, position: usize) {
+        self.due.push_front(position);
+    }
+
+    /// Takes in what became of an event that had its turn. One that is refused for itself holds up only its lane.
+    pub(super) fn answered(&mut self, position: usize, result: Result<(), SinkError>) {
+        match result {
+            Ok(()) => {
+                self.through[position] = true;
+                self.due.extend(self.following[position]);
+            }
+            Err(cause) => {
+                self.stopped |= matches!(cause, SinkError::Transient { .. });
+                self.failures.push((position, cause));
+            }
+        }
+    }
+
+    /// What the dispatcher is told of the call, which this ended if it did not end by itself.
+    pub(super) fn outcome(self, ended: Option<SinkError>) -> Result<(), Undelivered> {
+        outcome(&self.through, self.failures, ended)
+    }
 }
 
 /// What the dispatcher is told of a call, by what got through, what failed, and what ended the call: the first event that
@@ -178,6 +213,18 @@ mod tests {
         assert_eq!(run(&events, 10, &[]).await, (vec![1, 3, 4, 2, 5], Ok(())));
         assert_eq!(run(&events, 1, &[]).await.0, [1, 3, 4, 2, 5]);
         assert_eq!(run(&[], 10, &[]).await, (vec![], Ok(())));
+    }
+
+    #[cfg(feature = "kafka")]
+    #[test]
+    fn a_turn_that_is_given_back_is_the_next() {
+        let events = [event(1, "ann"), event(2, "bob"), event(3, "ann")];
+        let mut turns = Turns::new(&events);
+        assert_eq!(turns.next(), Some(0));
+        turns.not_yet(0);
+        assert_eq!([turns.next(), turns.next(), turns.next()], [Some(0), Some(1), None]);
+        turns.answered(0, Ok(()));
+        assert_eq!(turns.next(), Some(2), "ann's next, once her first is there");
     }
 
     #[tokio::test]

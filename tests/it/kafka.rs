@@ -136,6 +136,21 @@ async fn a_failure_in_the_middle_overtakes_nobody() {
     assert_eq!(of_person(&cluster, "t", "ann"), [1, 2, 3, 4, 5]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_is_waited_for() {
+    let cluster = MockKafka::start(1);
+    cluster.create("t", 1);
+    // librdkafka is given room for twice what calls may hold; this call holds more than the dispatcher would hand over.
+    let sink = sink(&cluster, "topic = \"t\"\nconcurrency = 1\nbatch_events = 1");
+    let mut events: Vec<_> = (1..=30).map(|number| event(number, &format!("person-{number}"))).collect();
+    events.extend((31..=40).map(|number| event(number, "person-1")));
+    sink.deliver(&events).await.unwrap();
+    let sent = cluster.messages("t");
+    assert_eq!(sent.iter().map(number).collect::<BTreeSet<_>>(), (1..=40).collect());
+    assert_eq!(sent.len(), 40);
+    assert_eq!(of_person(&cluster, "t", "person-1"), [1].into_iter().chain(31..=40).collect::<Vec<_>>());
+}
+
 /// Delivers as the dispatcher would, again until it works.
 async fn eventually_delivers(sink: &dyn Sink, mut events: &[Event]) {
     for _ in 0..30 {

@@ -1,6 +1,6 @@
-//! Delivery to each kind of server: hooksink beside a plain loop of the same client library that sends the same events,
-//! as hooksink wrote them before, from memory to the same server: a batch at a time, as one writes it at first, and with
-//! as much under way at once as the sink has.
+//! Delivery to each kind of server: hooksink beside a plain loop of the same client library, which sends from memory, to
+//! the same server, what hooksink's file sink wrote. The loop runs twice: with at most one batch of events under way, as
+//! one writes it at first, and with as many as the sink has. Its client has the settings that it has by itself.
 //!
 //! A kind is a file here with its `Rival`, a module and a line in [`Kind`].
 
@@ -137,9 +137,10 @@ pub(crate) fn run(arguments: &Arguments, summary: &mut Summary) -> Result<(), Fa
             let settings = rival.settings(&place);
             let sink = format!("{archive}\n[sinks.{name}-{round}]\ntype = \"{name}\"\nfrom = \"start\"\n{settings}");
             let server = Server::hooksink(arguments, "delivering", &folder, &sink)?;
-            // From when it is ready: the client alone is connected too when its time begins.
+            // From when it is ready; what it delivered before is not counted. It may be connected and have a window in
+            // memory by then; the client alone is connected too, but for that of Kafka, which connects with the first.
             let sink = format!("{name}-{round}");
-            let (owed, began) = (server.lag_of(&sink)?, Instant::now());
+            let (began, owed) = (Instant::now(), server.lag_of(&sink)?);
             while server.lag_of(&sink)? > 0 {
                 // Each question costs the server some time.
                 std::thread::sleep(Duration::from_millis(25));

@@ -1,32 +1,45 @@
 //! An event as a message: the
 //! [CloudEvents Kafka binding](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md).
 
+use std::borrow::Cow;
+
 use rdkafka::message::{Header, OwnedHeaders};
 
 use super::KafkaFormat;
 use crate::event::{Event, Format};
 
 /// Key, headers and value.
-pub(super) struct Message {
+pub(super) struct Message<'a> {
     /// The person, so that a person's messages lie in one partition; the id of an event that is nobody's.
-    pub(super) key: String,
+    pub(super) key: Cow<'a, str>,
     pub(super) headers: OwnedHeaders,
-    pub(super) value: Vec<u8>,
+    pub(super) value: &'a [u8],
 }
 
-impl Message {
-    pub(super) fn new(event: &Event, format: KafkaFormat, include_raw: bool) -> Self {
+impl<'a> Message<'a> {
+    /// `value` is memory for the value, which may be used again for the next message: librdkafka copies what it takes.
+    pub(super) fn new(event: &'a Event, format: KafkaFormat, include_raw: bool, value: &'a mut Vec<u8>) -> Self {
         let record = &*event.record;
-        let key = record.subject.as_ref().map_or_else(|| record.id.to_string(), |subject| subject.as_str().to_owned());
-        match format {
-            KafkaFormat::Cloudevents => Self {
-                key,
-                headers: header(OwnedHeaders::new_with_capacity(1), "content-type", STRUCTURED),
-                value: event.to_json(Format::Cloudevents, include_raw),
-            },
-            KafkaFormat::CloudeventsBinary => Self { key, headers: binary(event), value: event.data(include_raw) },
-            KafkaFormat::Raw => Self { key, headers: binary(event), value: event.to_json(Format::Raw, false) },
-        }
+        let key = match &record.subject {
+            Some(subject) => Cow::Borrowed(subject.as_str()),
+            None => Cow::Owned(record.id.to_string()),
+        };
+        value.clear();
+        let headers = match format {
+            KafkaFormat::Cloudevents => {
+                event.write_json(Format::Cloudevents, include_raw, value);
+                header(OwnedHeaders::new_with_capacity(1), "content-type", STRUCTURED)
+            }
+            KafkaFormat::CloudeventsBinary => {
+                *value = event.data(include_raw);
+                binary(event)
+            }
+            KafkaFormat::Raw => {
+                event.write_json(Format::Raw, false, value);
+                binary(event)
+            }
+        };
+        Self { key, headers, value }
     }
 }
 

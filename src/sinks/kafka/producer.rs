@@ -6,20 +6,20 @@ use std::time::{Duration, Instant};
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientConfig, ClientContext};
+use tokio::sync::mpsc::UnboundedSender;
 use tracing::debug;
 
 use super::message::Message;
 use super::settings::{KafkaCompression, KafkaSinkConfig, SaslMechanism};
 use crate::secret::Secret;
 
-/// How long to wait for room in the queue of librdkafka before looking again.
-const FULL: Duration = Duration::from_millis(10);
-
 /// Why a message is not there.
 #[derive(Debug)]
 pub(super) enum Failure {
+    /// The queue of librdkafka has no room for it now, and what may be the reason.
+    Full(String),
     /// librdkafka did not take it: it is larger than `max_message_bytes`.
     TooLarge,
     /// A broker did not take what it was sent at once: the message, or several of a partition together.
@@ -30,9 +30,19 @@ pub(super) enum Failure {
     Other(String),
 }
 
+/// What became of a message, by its position among the events of its call: the code of librdkafka where it is not there.
+pub(super) type Answer = (usize, Result<(), Option<RDKafkaErrorCode>>);
+
+/// What comes back with the answer of librdkafka: whom to tell. There is one answer for each message taken, so that a
+/// call hears at most as often as it has events.
+pub(super) struct Ticket {
+    pub(super) position: usize,
+    pub(super) call: UnboundedSender<Answer>,
+}
+
 /// A producer. It is stopped on a thread of its own when dropped, since librdkafka waits for its threads then.
 pub(super) struct Producer {
-    inner: Option<FutureProducer<Context>>,
+    inner: Option<ThreadedProducer<Context>>,
     said: Said,
     /// The passwords that it was built with.
     passwords: Option<Arc<Vec<Secret>>>,
@@ -71,33 +81,25 @@ impl Producer {
         let _ = tokio::task::spawn_blocking(move || drop(inner)).await;
     }
 
-    /// Sends a message; `Ok` when all replicas in sync have it. It takes no longer than `message.timeout.ms` once there
-    /// is room in the queue, which is waited for until `until`.
-    pub(super) async fn send(&self, topic: &str, message: Message, until: Instant) -> Result<(), Failure> {
+    /// Hands a message to librdkafka. The ticket's call hears when all replicas in sync have it, or what failed, and that
+    /// after `message.timeout.ms` at the latest.
+    pub(super) fn send(&self, topic: &str, message: Message<'_>, ticket: Ticket) -> Result<(), Failure> {
         let Some(inner) = &self.inner else { return Err(Failure::Other("it is stopped".to_owned())) };
         let Message { key, headers, value } = message;
-        let mut record = FutureRecord::to(topic).key(&key).payload(&value).headers(headers);
-        let acknowledged = loop {
-            match inner.send_result(record) {
-                Ok(acknowledged) => break acknowledged,
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) if Instant::now() < until => {
-                    record = back;
-                    tokio::time::sleep(FULL).await;
-                }
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge), _)) => {
-                    return Err(Failure::TooLarge);
-                }
-                Err((error, _)) => return Err(Failure::Other(self.describe(&error))),
-            }
-        };
-        match acknowledged.await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err((KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge), _))) => {
-                Err(Failure::TooLargeAtOnce)
-            }
-            Ok(Err((KafkaError::MessageProduction(RDKafkaErrorCode::InvalidRecord), _))) => Err(Failure::Invalid),
-            Ok(Err((error, _))) => Err(Failure::Other(self.describe(&error))),
-            Err(_) => Err(Failure::Other("the producer was stopped".to_owned())),
+        let record = BaseRecord::with_opaque_to(topic, Box::new(ticket)).key(&*key).payload(value).headers(headers);
+        inner.send(record).map_err(|(error, _)| match error.rdkafka_error_code() {
+            code @ Some(RDKafkaErrorCode::QueueFull) => Failure::Full(self.describe(code)),
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => Failure::TooLarge,
+            code => Failure::Other(self.describe(code)),
+        })
+    }
+
+    /// What the code of an answer means.
+    pub(super) fn failure(&self, code: Option<RDKafkaErrorCode>) -> Failure {
+        match code {
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => Failure::TooLargeAtOnce,
+            Some(RDKafkaErrorCode::InvalidRecord) => Failure::Invalid,
+            code => Failure::Other(self.describe(code)),
         }
     }
 
@@ -108,13 +110,13 @@ impl Producer {
         timeout: Duration,
     ) -> Result<rdkafka::metadata::Metadata, String> {
         let Some(inner) = &self.inner else { return Err("it is stopped".to_owned()) };
-        inner.client().fetch_metadata(topic, timeout).map_err(|error| self.describe(&error))
+        inner.client().fetch_metadata(topic, timeout).map_err(|error| self.describe(error.rdkafka_error_code()))
     }
 
     /// A failure, and what the client complained of before it, which often says why: a message merely times out when no
     /// login works. Both are texts of librdkafka's own for a code, without names, addresses or content.
-    fn describe(&self, error: &KafkaError) -> String {
-        let Some(code) = error.rdkafka_error_code() else { return "librdkafka gave no reason".to_owned() };
+    fn describe(&self, code: Option<RDKafkaErrorCode>) -> String {
+        let Some(code) = code else { return "librdkafka gave no reason".to_owned() };
         if TOPIC.contains(&code) {
             self.stale.store(true, Ordering::Relaxed);
         }
@@ -185,6 +187,16 @@ impl ClientContext for Context {
         if let Some(code) = error.rdkafka_error_code() {
             self.said.lock().unwrap_or_else(PoisonError::into_inner).hear(code);
         }
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Box<Ticket>;
+
+    fn delivery(&self, answer: &DeliveryResult<'_>, ticket: Box<Ticket>) {
+        let result = answer.as_ref().map(|_| ()).map_err(|(error, _)| error.rdkafka_error_code());
+        // Nobody listens any more where the call was given up.
+        let _ = ticket.call.send((ticket.position, result));
     }
 }
 
@@ -329,6 +341,14 @@ mod tests {
         let missing = TlsFiles { ca_file: Some("/no/such/file".into()), ..TlsFiles::default() };
         let error = Producer::new(&KafkaSinkConfig { tls: Some(missing), ..config() }).err().unwrap();
         assert!(error.contains("ssl.ca.location"), "{error}");
+    }
+
+    #[test]
+    fn there_is_room_for_twice_what_calls_hold() {
+        // `kafka::a_full_queue_is_waited_for` hands over more than that.
+        let calls = Calls { concurrency: 1, batch_events: 1, ..calls(Duration::from_secs(1)) };
+        let properties = properties(&KafkaSinkConfig { calls, ..config() }, None);
+        assert_eq!(properties.get("queue.buffering.max.messages"), Some("2"));
     }
 
     #[test]

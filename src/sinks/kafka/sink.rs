@@ -1,21 +1,27 @@
 //! The sink: calls, and what becomes of them.
 
+use std::iter::from_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use tokio::sync::{Mutex, RwLock};
+use tokio::sync::{Mutex, RwLock, mpsc};
+use tokio::task::coop::consume_budget;
+use tokio::time::sleep;
 
-use super::super::{BoxError, Checked, Limits, Sink, SinkError, Undelivered, send_in_turns};
+use super::super::turns::Turns;
+use super::super::{BoxError, Checked, Limits, Sink, SinkError, Undelivered};
 use super::check;
 use super::message::Message;
-use super::producer::{Failure, Producer, message_timeout};
+use super::producer::{Failure, Producer, Ticket, message_timeout};
 use super::settings::KafkaSinkConfig;
 use crate::event::Event;
 
 /// Each call costs about a round trip, whatever is in it.
 const LINGER: Duration = Duration::from_millis(5);
+
+/// How long to wait for room in the queue of librdkafka before looking again.
+const FULL: Duration = Duration::from_millis(10);
 
 /// Produces events to Kafka.
 pub struct KafkaSink {
@@ -47,31 +53,71 @@ impl KafkaSink {
         Ok(producer)
     }
 
-    /// Sends events, and says whether a broker found what it was sent at once too large.
+    /// Sends events, and says whether a broker found what it was sent at once too large. None is begun after `until`.
     async fn send(&self, producer: &Producer, events: &[Event], until: Instant) -> (Result<(), Undelivered>, bool) {
-        let too_large = AtomicBool::new(false);
-        let result = send_in_turns(events, events.len(), async |event| {
-            if Instant::now() >= until {
-                return Err(SinkError::transient("the call's time is up"));
-            }
-            let message = Message::new(event, self.config.format, self.config.include_raw);
-            let topic = self.config.topic.render(&event.record);
-            match producer.send(&topic, message, until).await {
-                Ok(()) => Ok(()),
-                Err(Failure::TooLarge) => Err(SinkError::permanent(format!(
-                    "the message is larger than max_message_bytes ({} bytes)",
-                    self.config.max_message_bytes
-                ))),
-                Err(Failure::TooLargeAtOnce) => {
-                    too_large.store(true, Ordering::Relaxed);
-                    Err(SinkError::transient(TOO_LARGE))
+        let mut turns = Turns::new(events);
+        let (call, mut answers) = mpsc::unbounded_channel();
+        let (mut under_way, mut too_large) = (0, false);
+        let (mut value, mut heard) = (Vec::new(), Vec::new());
+        let mut no_room = None;
+        loop {
+            let mut full = false;
+            while !full && let Some(position) = turns.next() {
+                if Instant::now() >= until {
+                    let cause = no_room.take().unwrap_or_else(|| "the call's time is up".to_owned());
+                    turns.answered(position, Err(SinkError::transient(cause)));
+                    break;
                 }
-                Err(Failure::Invalid) => Err(SinkError::permanent("the broker found the record invalid")),
-                Err(Failure::Other(cause)) => Err(SinkError::transient(cause)),
+                let event = &events[position];
+                let message = Message::new(event, self.config.format, self.config.include_raw, &mut value);
+                let topic = self.config.topic.render(&event.record);
+                match producer.send(&topic, message, Ticket { position, call: call.clone() }) {
+                    Ok(()) => {
+                        under_way += 1;
+                        no_room = None;
+                    }
+                    Err(Failure::Full(cause)) => {
+                        turns.not_yet(position);
+                        no_room = Some(cause);
+                        full = true;
+                    }
+                    Err(failure) => turns.answered(position, Err(self.explain(failure))),
+                }
+                // Others are to have their share of the thread.
+                consume_budget().await;
             }
-        })
-        .await;
-        (result, too_large.into_inner())
+            if under_way == 0 && !full {
+                return (turns.outcome(None), too_large);
+            }
+            if full {
+                // That there is room again is not told.
+                sleep(FULL).await;
+                heard.extend(from_fn(|| answers.try_recv().ok()));
+            } else {
+                answers.recv_many(&mut heard, events.len()).await;
+            }
+            for (position, result) in heard.drain(..) {
+                under_way -= 1;
+                let result = result.map_err(|code| {
+                    let failure = producer.failure(code);
+                    too_large |= matches!(failure, Failure::TooLargeAtOnce);
+                    self.explain(failure)
+                });
+                turns.answered(position, result);
+            }
+        }
+    }
+
+    fn explain(&self, failure: Failure) -> SinkError {
+        match failure {
+            Failure::TooLarge => SinkError::permanent(format!(
+                "the message is larger than max_message_bytes ({} bytes)",
+                self.config.max_message_bytes
+            )),
+            Failure::TooLargeAtOnce => SinkError::transient(TOO_LARGE),
+            Failure::Invalid => SinkError::permanent("the broker found the record invalid"),
+            Failure::Full(cause) | Failure::Other(cause) => SinkError::transient(cause),
+        }
     }
 }
 

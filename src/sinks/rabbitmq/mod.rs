@@ -108,7 +108,7 @@ impl Call<'_> {
 
     async fn rounds(&mut self, connection: &Connection) -> Result<(), SinkError> {
         let channel = connection.channel().await.map_err(|error| SinkError::transient(failure::describe(&error)))?;
-        let lanes = self.events.iter().enumerate().map(|(position, event)| (event.record.lane_of(), position));
+        let lanes = self.events.iter().enumerate().map(|(position, event)| (event.record.lane_ref(), position));
         for round in rounds(lanes) {
             self.round(connection, &channel, &round).await?;
             if !self.failed.is_empty() {

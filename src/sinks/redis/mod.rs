@@ -61,6 +61,7 @@ enum Together {
 struct Entry<'a> {
     event: &'a Event,
     stream: Cow<'a, str>,
+    /// Where its data lies among that of all entries.
     data: Range<usize>,
 }
 
@@ -112,7 +113,9 @@ impl RedisSink {
         let together = if one_each(entries) { Together::Pipeline } else { Together::Transaction };
         let rounds = match together {
             Together::Pipeline => vec![(0..entries.len()).collect()],
-            Together::Transaction => rounds(entries.iter().map(|entry| (entry.event.record.lane_of(), &*entry.stream))),
+            Together::Transaction => {
+                rounds(entries.iter().map(|entry| (entry.event.record.lane_ref(), &*entry.stream)))
+            }
         };
         for round in rounds {
             let transactions = match connection {
@@ -185,7 +188,7 @@ impl RedisSink {
         }
     }
 
-    /// Appends an XADD. The text of `source` is for its use.
+    /// Appends an XADD. `source` is memory for a text, used again for each entry.
     fn append(&self, pipeline: &mut Pipeline, entry: &Entry<'_>, data: &[u8], source: &mut String) {
         let record = &*entry.event.record;
         let mut add = Cmd::with_capacity(ARGUMENTS, data.len() + ARGUMENTS_BYTES);
@@ -247,7 +250,7 @@ impl Sink for RedisSink {
 /// Whether no two of these are of one person.
 fn one_each(entries: &[Entry<'_>]) -> bool {
     let mut seen = LaneMap::with_capacity_and_hasher(entries.len(), Default::default());
-    entries.iter().all(|entry| seen.insert(entry.event.record.lane_of(), ()).is_none())
+    entries.iter().all(|entry| seen.insert(entry.event.record.lane_ref(), ()).is_none())
 }
 
 /// The positions of each stream.
