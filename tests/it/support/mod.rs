@@ -56,6 +56,13 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")
 }
 
+/// Runs this to its end, which must come in time: a client that hangs fails its test, and does not hold up all others.
+#[track_caller]
+pub(crate) fn finishes<T>(runtime: &tokio::runtime::Runtime, future: impl Future<Output = T>) -> T {
+    let in_time = async { tokio::time::timeout(DEADLINE, future).await };
+    runtime.block_on(in_time).expect("it takes far too long")
+}
+
 /// The made-up event of this number, of this person or of nobody.
 pub(crate) fn record(number: u64, person: Option<&str>) -> Record {
     Record {

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +15,9 @@ use rustix::process::Signal;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
+use tokio::time::timeout;
 
+use super::DEADLINE;
 use super::daemon::{Daemon, free_port};
 use super::server::eventually;
 use crate::programs;
@@ -27,6 +30,9 @@ pub(crate) const ADMIN: [&str; 2] = ["admin", "admin"];
 
 /// Bytes of the largest message that it takes.
 pub(crate) const MAX_MESSAGE: usize = 1_000_000;
+
+/// How long an attempt to connect may take.
+const ATTEMPT: Duration = Duration::from_secs(10);
 
 /// A user with a password, and the patterns of what it may write to.
 pub(crate) struct User {
@@ -81,13 +87,16 @@ impl RabbitmqServer {
         self.node.signal(signal);
     }
 
+    /// SIGKILL, as in a crash; returns when nobody listens any more.
     pub(crate) fn kill(&mut self) {
         self.node.kill();
+        // The node is a child of the script that was started, and ends a little later than that.
+        eventually("nobody listens any more", || TcpStream::connect(self.address()).is_err().then_some(()));
     }
 
     /// Starts it again, with what it has on disk.
     pub(crate) fn restart(&mut self) {
-        self.node.kill();
+        self.kill();
         let ports = [self.port, self.distribution_port, self.mapper_port];
         self.node = Daemon::start(&mut command(&self.program, self.folder.path(), ports));
         self.wait();
@@ -116,12 +125,23 @@ impl RabbitmqServer {
         });
     }
 
-    /// A channel of the administrator, and the connection that it lives on.
+    /// A channel of the administrator, and the connection that it lives on. A server that has just begun to listen may
+    /// still end connections, or say nothing.
     pub(crate) async fn channel(&self) -> (Connection, Channel) {
         let uri = format!("amqp://{}:{}@{}", ADMIN[0], ADMIN[1], self.address());
-        let connection = Connection::connect(&uri, ConnectionProperties::default()).await.expect("it listens");
-        let channel = connection.create_channel().await.expect("a channel");
-        (connection, channel)
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let connecting = async {
+                let connection = Connection::connect(&uri, ConnectionProperties::default()).await?;
+                let channel = connection.create_channel().await?;
+                Ok::<_, lapin::Error>((connection, channel))
+            };
+            let connected = timeout(ATTEMPT, connecting).await;
+            match connected {
+                Ok(Ok(connected)) => return connected,
+                failed => assert!(Instant::now() < deadline, "no connection: {:?}", failed.map(|failed| failed.err())),
+            }
+        }
     }
 }
 

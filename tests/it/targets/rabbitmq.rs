@@ -25,13 +25,24 @@ use crate::support::rabbitmq_server::{
 use crate::support::senders::SOURCE;
 use crate::support::server::{TestServer, eventually};
 use crate::support::tls_target::Authority;
-use crate::support::{decode, event, readme_example, record, runtime, sink_config};
+use crate::support::{decode, event, finishes, readme_example, record, runtime, sink_config};
 
 /// The server, and what was taken out of its queues.
 pub(crate) struct Rabbitmq {
     server: RabbitmqServer,
     runtime: Runtime,
+    prepared: Vec<String>,
     taken: HashMap<String, Vec<Value>>,
+}
+
+impl Rabbitmq {
+    fn declare(&self, place: &str) {
+        finishes(&self.runtime, async {
+            let (_connection, channel) = self.server.channel().await;
+            declare_exchange(&channel, place).await;
+            bind_queue(&channel, place, FieldTable::default(), place, "#").await;
+        });
+    }
 }
 
 impl Server for Rabbitmq {
@@ -39,7 +50,7 @@ impl Server for Rabbitmq {
 
     fn start(test: &str) -> Option<Self> {
         let server = RabbitmqServer::start(test, &[], "")?;
-        Some(Self { server, runtime: runtime(), taken: HashMap::new() })
+        Some(Self { server, runtime: runtime(), prepared: Vec::new(), taken: HashMap::new() })
     }
 
     fn address(&self) -> SocketAddr {
@@ -63,15 +74,12 @@ impl Server for Rabbitmq {
     }
 
     fn prepare(&mut self, place: &str) {
-        self.runtime.block_on(async {
-            let (_connection, channel) = self.server.channel().await;
-            declare_exchange(&channel, place).await;
-            bind_queue(&channel, place, FieldTable::default(), place, "#").await;
-        });
+        self.declare(place);
+        self.prepared.push(place.to_owned());
     }
 
     fn events(&mut self, place: &str) -> Vec<Value> {
-        let more = self.runtime.block_on(async {
+        let more = finishes(&self.runtime, async {
             let (_connection, channel) = self.server.channel().await;
             take_all(&channel, place).await
         });
@@ -86,11 +94,14 @@ impl Server for Rabbitmq {
 
     fn restart(&mut self) {
         self.server.restart();
+        // What is declared is not on disk yet when that is confirmed: a crash soon after may take it.
+        self.prepared.iter().for_each(|place| self.declare(place));
     }
 
     fn restart_empty(&mut self) {
         self.server.empty();
         self.taken.clear();
+        self.prepared.clear();
         self.server.restart();
     }
 
@@ -154,25 +165,25 @@ impl Broker {
     }
 
     fn deliver(&self, sink: &Arc<dyn Sink>, events: &[Event]) -> Result<(), Undelivered> {
-        self.runtime.block_on(sink.deliver(events))
+        finishes(&self.runtime, sink.deliver(events))
     }
 
     fn declare(&self, exchange: &str) {
-        self.runtime.block_on(async {
+        finishes(&self.runtime, async {
             let (_connection, channel) = self.server.channel().await;
             declare_exchange(&channel, exchange).await;
         });
     }
 
     fn bind(&self, queue: &str, arguments: FieldTable, exchange: &str, pattern: &str) {
-        self.runtime.block_on(async {
+        finishes(&self.runtime, async {
             let (_connection, channel) = self.server.channel().await;
             bind_queue(&channel, queue, arguments, exchange, pattern).await;
         });
     }
 
     fn take(&self, queue: &str) -> Vec<Delivery> {
-        self.runtime.block_on(async {
+        finishes(&self.runtime, async {
             let (_connection, channel) = self.server.channel().await;
             take_all(&channel, queue).await
         })
@@ -201,7 +212,7 @@ impl Broker {
         let config = format!("{SOURCE}\n{example}{quick}\n{nowhere}{quick}");
         let server = TestServer::start_with(folder, &config, &[("RUST_LOG", "info")]);
         let post = |mid: &str| {
-            let posted = self.runtime.block_on(server.post(SourceType::Meta, "messenger", SECRET, echo(mid, "ann")));
+            let posted = finishes(&self.runtime, server.post(SourceType::Meta, "messenger", SECRET, echo(mid, "ann")));
             assert_eq!(posted.status, 200);
         };
         let arrives = |mid: &str| {
@@ -237,8 +248,8 @@ impl Broker {
         self.server.signal(Signal::STOP);
         post("m-3");
         let retries = "hooksink_sink_retries_total{sink=\"rabbitmq\"}";
-        let before = self.runtime.block_on(server.metric(retries));
-        let enough = || (self.runtime.block_on(server.metric(retries)) > before + 12).then_some(());
+        let before = finishes(&self.runtime, server.metric(retries));
+        let enough = || (finishes(&self.runtime, server.metric(retries)) > before + 12).then_some(());
         eventually("it is tried often enough", enough);
         let tasks = fs::read_dir(format!("/proc/{}/task", server.id())).expect("Linux says so");
         let threads = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
@@ -284,7 +295,7 @@ impl Broker {
         let one = [event(1, "ann")];
         let missing = self.sink(&(login("hooksink") + "exchange = \"hooks-missing\""));
         waits(self.deliver(&missing, &one), 0, "no exchange 'hooks-missing' in vhost '/'; declare it");
-        let unchecked = self.runtime.block_on(missing.check()).unwrap_err().to_string();
+        let unchecked = finishes(&self.runtime, missing.check()).unwrap_err().to_string();
         assert!(unchecked.contains("no exchange 'hooks-missing'"), "{unchecked}");
         for (lines, why) in [
             (login("elsewhere"), "give the user the right to write to the exchange"),
@@ -293,15 +304,15 @@ impl Broker {
         ] {
             let sink = self.sink(&lines);
             waits(self.deliver(&sink, &one), 0, why);
-            let unchecked = self.runtime.block_on(sink.check()).unwrap_err().to_string();
+            let unchecked = finishes(&self.runtime, sink.check()).unwrap_err().to_string();
             assert!(unchecked.contains(why), "{unchecked}");
         }
         let least = self.sink(&login("hooksink"));
-        let checked = self.runtime.block_on(least.check()).unwrap();
+        let checked = finishes(&self.runtime, least.check()).unwrap();
         assert!(checked.found.contains("publishing to exchange \"hooks\" in vhost / allowed"), "{checked:?}");
         assert_eq!(self.take("hooks").len(), 0, "a check leaves nothing behind");
 
-        let other = self.runtime.block_on(MockTarget::start());
+        let other = finishes(&self.runtime, MockTarget::start());
         let url = format!("url = \"amqp://{}\"\nexchange = \"hooks\"\n{}", other.address, login("hooksink"));
         waits(self.deliver(&sink(&url), &one), 0, "");
     }

@@ -21,7 +21,7 @@ use crate::echo::{SECRET, echo};
 use crate::support::nats_server::{NatsServer, OPEN, add_stream, messages};
 use crate::support::senders::SOURCE;
 use crate::support::server::{TestServer, eventually};
-use crate::support::{decode, event, readme_example, record, runtime, sink_config};
+use crate::support::{decode, event, finishes, readme_example, record, runtime, sink_config};
 
 /// The server, and what was read of its streams: they only grow.
 pub(crate) struct Nats {
@@ -56,14 +56,14 @@ impl Server for Nats {
 
     fn prepare(&mut self, place: &str) {
         let config = stream::Config { subjects: vec![format!("{place}.>")], ..Default::default() };
-        self.runtime.block_on(async {
+        finishes(&self.runtime, async {
             add_stream(&self.server.context(ConnectOptions::new()).await, place, config).await;
         });
     }
 
     fn events(&mut self, place: &str) -> Vec<Value> {
         let read = self.read.entry(place.to_owned()).or_default();
-        let more = self.runtime.block_on(async {
+        let more = finishes(&self.runtime, async {
             messages(&self.server.context(ConnectOptions::new()).await, place, read.len() as u64 + 1).await
         });
         read.extend(more.iter().map(|message| serde_json::from_slice(&message.payload).expect("a CloudEvent")));

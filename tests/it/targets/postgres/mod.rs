@@ -19,7 +19,7 @@ use tokio_postgres::{NoTls, Row};
 use super::Server;
 use crate::support::daemon::{Daemon, free_port};
 use crate::support::postgres::{forget, initialised, programs, start};
-use crate::support::runtime;
+use crate::support::{finishes, runtime};
 use crate::support::server::eventually;
 
 /// A server without passwords for `postgres`, who may do everything, and with one for everybody else.
@@ -51,7 +51,7 @@ impl PostgresServer {
     }
 
     fn try_ask(&self, statement: &str) -> Result<Vec<Row>, tokio_postgres::Error> {
-        self.runtime.block_on(async {
+        finishes(&self.runtime, async {
             let address = format!("host=127.0.0.1 port={} user=postgres dbname=postgres", self.port);
             let (client, connection) = tokio_postgres::connect(&address, NoTls).await?;
             let driving = tokio::spawn(connection);
@@ -89,7 +89,7 @@ impl PostgresServer {
     /// Runs statements.
     #[track_caller]
     fn batch(&self, statements: &str) {
-        let ran = self.runtime.block_on(async {
+        let ran = finishes(&self.runtime, async {
             let address = format!("host=127.0.0.1 port={} user=postgres dbname=postgres", self.port);
             let (client, connection) = tokio_postgres::connect(&address, NoTls).await?;
             tokio::spawn(connection);
