@@ -1,5 +1,7 @@
 //! What the writer looks after about once a second: the disk, ages, whether writing works again, status and metrics.
 
+use std::io;
+
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension as _};
 
@@ -10,10 +12,8 @@ use crate::metrics::SinkLabels;
 
 impl Writer {
     pub(super) fn keep_house(&mut self) {
-        let file = &self.shared.file;
-        match disk::free_bytes(files::folder(&file.path)) {
-            Ok(free) => self.disk_low = free < file.disk_reserve,
-            Err(error) => tracing::warn!(%error, "free disk space cannot be told"),
+        if let Err(error) = self.look_at_disk() {
+            tracing::warn!(%error, "free disk space cannot be told");
         }
         self.try_again();
         self.tidying = true;
@@ -21,6 +21,13 @@ impl Writer {
         if let Err(error) = self.show_sinks() {
             tracing::warn!(%error, "the journal's metrics could not be brought up to date");
         }
+    }
+
+    /// Finds out whether the disk has `disk_reserve` free.
+    pub(super) fn look_at_disk(&mut self) -> io::Result<()> {
+        let file = &self.shared.file;
+        self.disk_low = disk::free_bytes(files::folder(&file.path))? < file.disk_reserve;
+        Ok(())
     }
 
     /// Finds out whether there is room for an ordinary request, and whether writing works again: when hooksink is not

@@ -19,7 +19,7 @@ const OF_EACH: usize = 20;
 
 /// The most memory in MiB that the server may ever have had: what it has without anybody, `max_buffered`, and what the
 /// connections cost.
-const MEMORY: u64 = 100;
+const MEMORY: u64 = 90;
 
 /// Short times and little memory, so that every bound is reached.
 fn config() -> String {

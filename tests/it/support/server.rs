@@ -176,14 +176,16 @@ impl TestServer {
         self.process.id()
     }
 
-    /// Resident memory in MiB: what it has now, and the most it ever had.
+    /// Resident memory in MiB, without what is there of files: what it has now, and the most it ever had.
     pub(crate) fn resident(&self) -> (u64, u64) {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("it is running");
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("Linux says so");
             line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1024
         };
-        (field("VmRSS:"), field("VmHWM:"))
+        // Of the program's own file as much is there as the kernel likes to read ahead.
+        let file = field("RssFile:");
+        (field("VmRSS:") - file, field("VmHWM:").saturating_sub(file))
     }
 
     /// The value of a metric, named with its labels: `hooksink_requests_total{source="a",outcome="busy"}`.
