@@ -88,7 +88,6 @@ pub use self::redis::{RedisSink, RedisSinkConfig};
 pub(crate) use self::registry::READERS;
 pub use self::registry::SinkKind;
 pub use self::template::Template;
-pub use self::turns::send_in_turns;
 use crate::event::Event;
 pub use crate::remote::tls::TlsFiles;
 

@@ -12,24 +12,12 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use super::{Blame, SinkError, Undelivered};
 use crate::event::{Event, LaneMap};
 
-/// Sends each event with `send`, at most `at_once` at a time and one of a lane. What failed is told of the first event,
-/// in the order of `events`, that did not get through; those behind it are sent again with the same ids.
+/// Sends each event with `send`, at most `at_once` at a time and one of a lane, until `over` says why no further answer is
+/// waited for: once for all events, where each would have to look at the clock otherwise. What failed is told of the first
+/// event, in the order of `events`, that did not get through; those behind it are sent again with the same ids.
 ///
 /// A failure that is `Permanent` is taken to be about its event, one that is `Transient` about none in particular.
-pub async fn send_in_turns<'a, F>(
-    events: &'a [Event],
-    at_once: usize,
-    send: impl Fn(&'a Event) -> F,
-) -> Result<(), Undelivered>
-where
-    F: Future<Output = Result<(), SinkError>>,
-{
-    send_in_turns_until(events, at_once, send, std::future::pending()).await
-}
-
-/// The same until `over` says why no further answer is waited for: once for all events, where each would have to look
-/// at the clock otherwise.
-pub(super) async fn send_in_turns_until<'a, F>(
+pub(super) async fn send_in_turns<'a, F>(
     events: &'a [Event],
     at_once: usize,
     send: impl Fn(&'a Event) -> F,
@@ -59,9 +47,9 @@ where
     turns.outcome(ended)
 }
 
-/// Whose turn it is among the events of a call, known by their positions, and what became of those that had
-/// theirs. A sink whose client returns a future for each event has [`send_in_turns`] around it; one that hears of answers
-/// by a callback uses it directly.
+/// Whose turn it is among the events of a call, known by their positions, and what became of those that had theirs. A sink
+/// whose client returns a future for each event has [`send_in_turns`] around it; one that hears of answers by a callback
+/// uses it directly.
 pub(super) struct Turns {
     /// Of each event, the next of its lane.
     following: Vec<Option<usize>>,
@@ -190,7 +178,7 @@ mod tests {
     /// What was sent, in order, and what became of the call, when these events fail.
     async fn run(events: &[Event], at_once: usize, fail: &[(u128, bool)]) -> (Vec<u128>, Result<(), (usize, Blame)>) {
         let sent = RefCell::new(Vec::new());
-        let result = send_in_turns(events, at_once, |event| {
+        let send = |event| {
             let sent = &sent;
             async move {
                 sent.borrow_mut().push(number(event));
@@ -202,8 +190,8 @@ mod tests {
                     None => Ok(()),
                 }
             }
-        })
-        .await;
+        };
+        let result = send_in_turns(events, at_once, send, std::future::pending()).await;
         (sent.into_inner(), result.map_err(|failure| (failure.delivered, failure.blame)))
     }
 
@@ -233,7 +221,7 @@ mod tests {
         for (silent, expected) in [(1, 0), (2, 1), (3, 2), (4, 3)] {
             let send = async |event| if number(event) == silent { std::future::pending().await } else { Ok(()) };
             let over = std::future::ready(SinkError::transient("late"));
-            let failure = send_in_turns_until(&events, 10, send, over).await.unwrap_err();
+            let failure = send_in_turns(&events, 10, send, over).await.unwrap_err();
             assert_eq!((failure.delivered, failure.blame), (expected, Blame::Unknown));
             assert_eq!(failure.cause.to_string(), "late");
         }
@@ -244,7 +232,7 @@ mod tests {
             _ => Ok(()),
         };
         let over = std::future::ready(SinkError::transient("late"));
-        let failure = send_in_turns_until(&events, 10, send, over).await.unwrap_err();
+        let failure = send_in_turns(&events, 10, send, over).await.unwrap_err();
         assert_eq!((failure.delivered, failure.blame), (0, Blame::Event));
     }
 

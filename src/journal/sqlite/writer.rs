@@ -314,6 +314,9 @@ impl Writer {
 
     /// Lets appends in while there is room. One that does not fit keeps out no smaller one.
     fn admit(&mut self, appends: Vec<Append>) -> Vec<Append> {
+        if appends.is_empty() {
+            return appends;
+        }
         // With each batch, since a fast disk takes more than the reserve within a second; it costs far less than a sync.
         // That it cannot be told is said by the housekeeping.
         let _ = self.look_at_disk();

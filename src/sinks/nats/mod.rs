@@ -22,7 +22,7 @@ use self::connection::{Connection, Unanswered};
 use self::failure::{no_stream, verdict};
 pub use self::settings::NatsSinkConfig;
 use super::shared::Shared;
-use super::turns::send_in_turns_until;
+use super::turns::send_in_turns;
 use super::{Blame, BoxError, Checked, Limits, Sink, SinkError, Undelivered};
 use crate::event::Event;
 
@@ -108,7 +108,7 @@ impl Sink for NatsSink {
             why
         };
         let publish = |event| self.publish(&connection, event);
-        send_in_turns_until(events, self.config.calls.batch_events, publish, over).await
+        send_in_turns(events, self.config.calls.batch_events, publish, over).await
     }
 
     fn limits(&self) -> Limits {
