@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::panic::Location;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -193,6 +194,28 @@ impl TestServer {
         let text = self.admin_get("/metrics").await.body;
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.map_or(0, |value| value.parse().expect("a number"))
+    }
+
+    /// Waits until a metric has this value: what is done is counted a little later, and what the journal holds is shown
+    /// once a second.
+    pub(crate) async fn metric_becomes(&self, name: &str, value: u64) {
+        let deadline = Instant::now() + DEADLINE;
+        let mut shown = self.metric(name).await;
+        while shown != value {
+            assert!(Instant::now() < deadline, "{name} is {shown} and does not become {value}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            shown = self.metric(name).await;
+        }
+    }
+
+    /// No sink has given up on anything, by the journal itself and not by a metric that may be old.
+    #[track_caller]
+    pub(crate) fn no_dead_letters(&self) -> impl Future<Output = ()> {
+        let caller = Location::caller();
+        async move {
+            let listed = self.admin_get("/api/v1/dead-letters").await;
+            assert_eq!((listed.status, listed.json()), (200, Value::Array(Vec::new())), "asked at {caller}");
+        }
     }
 
     /// Sends a signal.
