@@ -133,7 +133,7 @@ fn not_its_own(cause: SinkError) -> SinkError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::cell::RefCell;
     use std::net::{IpAddr, Ipv4Addr};
     use std::sync::Arc;
@@ -147,7 +147,7 @@ mod tests {
     use crate::model::Payload;
     use crate::names::SourceType;
 
-    fn event(number: u128, person: &str) -> Event {
+    pub(in super::super) fn event(number: u128, person: &str) -> Event {
         let arrival = Arrival {
             request_id: String::new(),
             client_address: IpAddr::V4(Ipv4Addr::LOCALHOST),

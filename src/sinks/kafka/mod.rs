@@ -7,6 +7,8 @@
 //! Built with the Cargo feature `kafka` only, since librdkafka is C and needs OpenSSL; its settings are known without.
 
 #[cfg(feature = "kafka")]
+mod call;
+#[cfg(feature = "kafka")]
 mod check;
 mod extra;
 #[cfg(feature = "kafka")]

@@ -15,13 +15,20 @@ use super::message::Message;
 use super::settings::{KafkaCompression, KafkaSinkConfig, SaslMechanism};
 use crate::secret::Secret;
 
-/// Why a message is not there.
+/// Why librdkafka did not take a message.
+#[derive(Debug)]
+pub(super) enum NotTaken {
+    /// Its queue has no room for it now, and what may be the reason.
+    Full(String),
+    /// It is larger than `max_message_bytes`.
+    TooLarge,
+    /// Anything else, which may pass.
+    Other(String),
+}
+
+/// Why a message that librdkafka took is not there.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The queue of librdkafka has no room for it now, and what may be the reason.
-    Full(String),
-    /// librdkafka did not take it: it is larger than `max_message_bytes`.
-    TooLarge,
     /// A broker did not take what it was sent at once: the message, or several of a partition together.
     TooLargeAtOnce,
     /// A broker found fault with the message itself.
@@ -46,7 +53,8 @@ pub(super) struct Producer {
     said: Said,
     /// The passwords that it was built with.
     passwords: Option<Arc<Vec<Secret>>>,
-    /// A topic could not be used: librdkafka would go on refusing it for minutes after somebody has mended that.
+    /// The next call is to have another. A topic could not be used, which librdkafka would go on refusing for minutes after
+    /// somebody has mended that; or an answer did not come.
     stale: AtomicBool,
 }
 
@@ -73,6 +81,11 @@ impl Producer {
             && self.inner.as_ref().is_some_and(|inner| inner.client().fatal_error().is_none())
     }
 
+    /// Has the next call make another.
+    pub(super) fn replace(&self) {
+        self.stale.store(true, Ordering::Relaxed);
+    }
+
     /// Stops it, and waits for its threads to end. A process that ends in their midst may crash, since OpenSSL then takes
     /// apart what they use.
     pub(super) async fn stop(mut self) {
@@ -81,16 +94,16 @@ impl Producer {
         let _ = tokio::task::spawn_blocking(move || drop(inner)).await;
     }
 
-    /// Hands a message to librdkafka. The ticket's call hears when all replicas in sync have it, or what failed, and that
-    /// after `message.timeout.ms` at the latest.
-    pub(super) fn send(&self, topic: &str, message: Message<'_>, ticket: Ticket) -> Result<(), Failure> {
-        let Some(inner) = &self.inner else { return Err(Failure::Other("it is stopped".to_owned())) };
+    /// Hands a message to librdkafka. The ticket's call hears when all replicas in sync have it, or what failed: after
+    /// `message.timeout.ms`, for which librdkafka looks once a second.
+    pub(super) fn send(&self, topic: &str, message: Message<'_>, ticket: Ticket) -> Result<(), NotTaken> {
+        let Some(inner) = &self.inner else { return Err(NotTaken::Other("it is stopped".to_owned())) };
         let Message { key, headers, value } = message;
         let record = BaseRecord::with_opaque_to(topic, Box::new(ticket)).key(&*key).payload(value).headers(headers);
         inner.send(record).map_err(|(error, _)| match error.rdkafka_error_code() {
-            code @ Some(RDKafkaErrorCode::QueueFull) => Failure::Full(self.describe(code)),
-            Some(RDKafkaErrorCode::MessageSizeTooLarge) => Failure::TooLarge,
-            code => Failure::Other(self.describe(code)),
+            code @ Some(RDKafkaErrorCode::QueueFull) => NotTaken::Full(self.describe(code)),
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => NotTaken::TooLarge,
+            code => NotTaken::Other(self.describe(code)),
         })
     }
 
@@ -118,7 +131,7 @@ impl Producer {
     fn describe(&self, code: Option<RDKafkaErrorCode>) -> String {
         let Some(code) = code else { return "librdkafka gave no reason".to_owned() };
         if TOPIC.contains(&code) {
-            self.stale.store(true, Ordering::Relaxed);
+            self.replace();
         }
         let fatal = self.inner.as_ref().and_then(|inner| inner.client().fatal_error()).map(|(code, _)| code);
         match fatal.or_else(|| self.said.lock().unwrap_or_else(PoisonError::into_inner).recent()) {
@@ -296,7 +309,7 @@ fn compression(compression: KafkaCompression) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::settings::{KafkaFormat, KafkaLogin};
     use super::*;
     use crate::secret::Secrets;
@@ -307,7 +320,7 @@ mod tests {
         Calls { connect_timeout, timeout, concurrency: 1_024, batch_events: 100_000, batch_bytes }
     }
 
-    fn config() -> KafkaSinkConfig {
+    pub(in super::super) fn config() -> KafkaSinkConfig {
         KafkaSinkConfig {
             brokers: vec!["127.0.0.1:1".to_owned()],
             topic: Template::parse("t").unwrap(),
