@@ -27,6 +27,8 @@ pub(super) struct Call<'a> {
     until: Instant,
     turns: Turns,
     under_way: UnderWay<'a>,
+    /// Why librdkafka had no room for the event that is next.
+    no_room: Option<String>,
     /// What each ticket tells its answer to.
     here: UnboundedSender<Answer>,
     answers: UnboundedReceiver<Answer>,
@@ -45,7 +47,8 @@ impl<'a> Call<'a> {
     ) -> Self {
         let (here, answers) = unbounded_channel();
         let (turns, under_way) = (Turns::new(events), UnderWay { producer, messages: 0 });
-        Self { config, events, until, turns, under_way, here, answers, too_large: false, value: Vec::new() }
+        let (no_room, too_large, value) = (None, false, Vec::new());
+        Self { config, events, until, turns, under_way, no_room, here, answers, too_large, value }
     }
 
     /// What became of the events, and whether a broker found what it was sent at once too large.
@@ -68,20 +71,25 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Hands over all events whose turn it is; false if librdkafka has no room for one now and there is time to try again.
+    /// Hands over all events whose turn it is; false if librdkafka has no room for one now.
     async fn hand_over(&mut self) -> bool {
         while let Some(position) = self.turns.next() {
-            let time_is_up = Instant::now() + FULL >= self.until;
             match self.send(position) {
-                Ok(()) => self.under_way.messages += 1,
-                Err(NotTaken::Full(_)) if !time_is_up => {
+                Ok(()) => {
+                    self.under_way.messages += 1;
+                    self.no_room = None;
+                }
+                Err(NotTaken::Full(cause)) => {
                     self.turns.not_yet(position);
+                    self.no_room = Some(cause);
                     return false;
                 }
-                Err(failure) => {
-                    let failure = self.not_taken(failure);
-                    self.turns.answered(position, Err(failure));
+                Err(NotTaken::TooLarge) => {
+                    let limit = self.config.max_message_bytes;
+                    let cause = format!("the message is larger than max_message_bytes ({limit} bytes)");
+                    self.turns.answered(position, Err(SinkError::permanent(cause)));
                 }
+                Err(NotTaken::Other(cause)) => self.turns.answered(position, Err(SinkError::transient(cause))),
             }
             // Others are to have their share of the thread.
             consume_budget().await;
@@ -91,22 +99,13 @@ impl<'a> Call<'a> {
 
     fn send(&mut self, position: usize) -> Result<(), NotTaken> {
         if Instant::now() >= self.until {
-            return Err(NotTaken::Other("the call's time is up".to_owned()));
+            let no_room = self.no_room.take();
+            return Err(NotTaken::Other(no_room.unwrap_or_else(|| "the call's time is up".to_owned())));
         }
         let event = &self.events[position];
         let message = Message::new(event, self.config.format, self.config.include_raw, &mut self.value);
         let topic = self.config.topic.render(&event.record);
         self.under_way.producer.send(&topic, message, Ticket { position, call: self.here.clone() })
-    }
-
-    fn not_taken(&self, failure: NotTaken) -> SinkError {
-        match failure {
-            NotTaken::TooLarge => SinkError::permanent(format!(
-                "the message is larger than max_message_bytes ({} bytes)",
-                self.config.max_message_bytes
-            )),
-            NotTaken::Full(cause) | NotTaken::Other(cause) => SinkError::transient(cause),
-        }
     }
 
     fn failed(&mut self, failure: Failure) -> SinkError {
