@@ -30,7 +30,8 @@ pub(crate) fn cpu_seconds_of_children(name: &str) -> Result<f64, Failure> {
     Ok(seconds)
 }
 
-/// Memory of a process in MiB: what it has now, and the most it had.
+/// Resident memory of a process in MiB, without what is there of files: what it has now, and the most it had. Of the
+/// program's own file the kernel maps as much as it likes, up to all of it, and takes it back when others need room.
 pub(crate) fn resident(process: u32) -> Result<(f64, f64), Failure> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let field = |name: &str| -> Result<f64, Failure> {
@@ -38,5 +39,6 @@ pub(crate) fn resident(process: u32) -> Result<(f64, f64), Failure> {
         let kibibytes = line.split_ascii_whitespace().next().ok_or("unreadable status")?;
         Ok(kibibytes.parse::<f64>()? / 1024.0)
     };
-    Ok((field("VmRSS:")?, field("VmHWM:")?))
+    let file = field("RssFile:")?;
+    Ok((field("VmRSS:")? - file, (field("VmHWM:")? - file).max(0.0)))
 }
