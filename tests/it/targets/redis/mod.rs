@@ -8,12 +8,13 @@ mod rights;
 mod sentinel;
 mod tls;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use redis::streams::StreamRangeReply;
-use redis::{Connection, FromRedisValue, cmd};
+use redis::{Connection, FromRedisValue, RedisResult, cmd};
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -23,7 +24,10 @@ use crate::programs::find_or_skip;
 use crate::support::daemon::{Daemon, free_port};
 use crate::support::server::eventually;
 
-/// redis-server that keeps everything it acknowledged (`appendonly yes`), without a password unless it is given one.
+/// What an entry of a stream holds.
+type Fields = HashMap<String, String>;
+
+/// redis-server that keeps everything it acknowledged, also when it is killed, without a password unless it is given one.
 pub(crate) struct RedisServer {
     program: PathBuf,
     folder: TempDir,
@@ -65,25 +69,35 @@ impl RedisServer {
     /// What it answers, to someone who may do everything.
     #[track_caller]
     pub(crate) fn ask<T: FromRedisValue>(&self, command: &str) -> T {
+        self.try_ask(command).unwrap_or_else(|error| panic!("{command}: {error}"))
+    }
+
+    fn try_ask<T: FromRedisValue>(&self, command: &str) -> RedisResult<T> {
         let mut words = command.split(' ');
         let mut question = cmd(words.next().expect("a command"));
         words.for_each(|word| {
             question.arg(word);
         });
-        // A server that becomes a master or a replica ends its connections.
-        let answer: redis::RedisResult<T> = eventually("it answers", || match question.query(&mut self.connect()?) {
+        eventually("it answers", || match question.query(&mut self.connect()?) {
+            // A server that becomes a master or a replica ends its connections.
             Err(error) if error.is_io_error() || error.is_connection_dropped() => None,
+            // A node that had no time to talk to the others.
+            Err(error) if error.code() == Some("CLUSTERDOWN") => None,
             answer => Some(answer),
-        });
-        answer.unwrap_or_else(|error| panic!("{command}: {error}"))
+        })
     }
 
     /// The fields of all entries of a stream, in order.
-    fn entries(&self, stream: &str) -> Vec<std::collections::HashMap<String, String>> {
-        let range: StreamRangeReply = self.ask(&format!("XRANGE {stream} - +"));
+    #[track_caller]
+    fn entries(&self, stream: &str) -> Vec<Fields> {
+        self.try_entries(stream).unwrap_or_else(|error| panic!("{stream}: {error}"))
+    }
+
+    fn try_entries(&self, stream: &str) -> RedisResult<Vec<Fields>> {
+        let range: StreamRangeReply = self.try_ask(&format!("XRANGE {stream} - +"))?;
         let text = |value| redis::from_redis_value(value).expect("text");
         let fields = |entry: redis::streams::StreamId| entry.map.into_iter().map(|(name, value)| (name, text(value)));
-        range.ids.into_iter().map(|entry| fields(entry).collect()).collect()
+        Ok(range.ids.into_iter().map(|entry| fields(entry).collect()).collect())
     }
 
     fn port(&self) -> u16 {
@@ -91,10 +105,17 @@ impl RedisServer {
     }
 }
 
+/// The events that entries hold in the form of the default.
+fn cloud_events(entries: &[Fields]) -> Vec<Value> {
+    entries.iter().map(|entry| serde_json::from_str(&entry["data"]).expect("a CloudEvent")).collect()
+}
+
 fn start(program: &PathBuf, folder: &TempDir, port: u16, options: &[String]) -> Daemon {
     let mut command = Command::new(program);
     command.current_dir(folder.path()).args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
-    command.args(["--appendonly", "yes", "--save", "", "--logfile", "redis.log"]).args(options);
+    // With a sync each second, it acknowledges what it has not written yet while a slow disk still syncs: killed then, it
+    // has lost that.
+    command.args(["--appendonly", "yes", "--appendfsync", "always", "--save", "", "--logfile", "redis.log"]).args(options);
     Daemon::start(command.stdout(Stdio::null()).stderr(Stdio::null()))
 }
 
@@ -102,9 +123,7 @@ impl Server for RedisServer {
     const TYPE: &'static str = "redis";
 
     fn start(test: &str) -> Option<Self> {
-        // With a sync each second, it acknowledges what it has not written yet while a slow disk still syncs: killed
-        // then, it has lost that.
-        Self::with(test, &["--appendfsync", "always"])
+        Self::with(test, &[])
     }
 
     fn address(&self) -> SocketAddr {
@@ -120,10 +139,7 @@ impl Server for RedisServer {
     fn prepare(&mut self, _place: &str) {}
 
     fn events(&mut self, place: &str) -> Vec<Value> {
-        let data = |entry: &std::collections::HashMap<String, String>| {
-            serde_json::from_str(&entry["data"]).expect("a CloudEvent")
-        };
-        self.entries(place).iter().map(data).collect()
+        cloud_events(&self.entries(place))
     }
 
     fn kill(&mut self) {

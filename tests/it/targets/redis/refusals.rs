@@ -10,7 +10,7 @@ use hooksink::sinks::{Blame, Sink, SinkError, Undelivered};
 use serde_json::Value;
 
 use super::super::Server as _;
-use super::RedisServer;
+use super::{RedisServer, cloud_events};
 use crate::echo::{SECRET, echo};
 use crate::support::senders::{SOURCE, check, has_all, owed, senders, under_load};
 use crate::support::server::{TestServer, eventually};
@@ -61,7 +61,7 @@ fn refusals_in_the_middle_of_a_batch_keep_the_order() {
         });
         // Also when it does not, or the other thread would go on for ever.
         let _ends = Ends(&over);
-        eventually("everything arrives", || has_all(&redis_events(&redis), &owed).then_some(()));
+        eventually("everything arrives", || has_all(&cloud_events(&redis.entries("events")), &owed).then_some(()));
     });
     check("it", &redis.events("events"), &owed);
     // A target that refuses everything is down, not right.
@@ -76,10 +76,6 @@ impl Drop for Ends<'_> {
     }
 }
 
-fn redis_events(redis: &RedisServer) -> Vec<Value> {
-    redis.entries("events").iter().map(|entry| serde_json::from_str(&entry["data"]).expect("a CloudEvent")).collect()
-}
-
 /// Of this number, person and kind.
 fn of(number: u64, person: &str, kind: Kind) -> Event {
     decode(Arc::new(Record { kind, ..record(number, Some(person)) }))
@@ -90,11 +86,8 @@ fn deliver(sink: &Arc<dyn Sink>, events: &[Event]) -> Result<(), Undelivered> {
 }
 
 fn numbers(redis: &RedisServer, stream: &str) -> Vec<u64> {
-    let number = |entry: &std::collections::HashMap<String, String>| {
-        let event: Value = serde_json::from_str(&entry["data"]).expect("a CloudEvent");
-        event["data"]["fields"]["number"].as_u64().expect("made by `record`")
-    };
-    redis.entries(stream).iter().map(number).collect()
+    let number = |event: &Value| event["data"]["fields"]["number"].as_u64().expect("made by `record`");
+    cloud_events(&redis.entries(stream)).iter().map(number).collect()
 }
 
 /// A transaction does not stop at a key of a wrong type: what this person has in other streams must wait all the same.
@@ -192,7 +185,7 @@ fn an_event_larger_than_the_server_takes_is_the_only_dead_letter() {
     let reason = letters[0].to_string();
     assert!(reason.contains("are more than the server takes (proto-max-bulk-len: 1048576)"), "{reason}");
     let mids = eventually("the others arrive", || {
-        let events = redis_events(&redis);
+        let events = cloud_events(&redis.entries("events"));
         let mids: Vec<_> = events.iter().map(|event| event["data"]["mid"].as_str().unwrap().to_owned()).collect();
         mids.contains(&"m_last".to_owned()).then_some(mids)
     });

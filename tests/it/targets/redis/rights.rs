@@ -53,7 +53,7 @@ fn check(redis: &RedisServer, more: &str) -> Result<Checked, BoxError> {
 #[test]
 fn check_tells_what_may_be_done_and_what_is_kept() {
     let test = "targets::redis::rights::check_tells_what_may_be_done_and_what_is_kept";
-    let Some(redis) = RedisServer::with(test, &["--proto-max-bulk-len", "2mb"]) else { return };
+    let Some(redis) = RedisServer::with(test, &["--proto-max-bulk-len", "2mb", "--appendfsync", "everysec"]) else { return };
     let checked = check(&redis, "").unwrap();
     assert!(checked.found.starts_with("Redis "), "{}", checked.found);
     let rest = checked.found.split_once("; ").unwrap().1;

@@ -21,7 +21,7 @@ fn a_fail_over_loses_nothing_and_keeps_the_order() {
     let (port, master_port) = (free_port(), master.port());
     let config = folder.path().join("sentinel.conf");
     let text = format!(
-        "port {port}\nbind 127.0.0.1\nrequirepass s3cr3t\nsentinel monitor orders 127.0.0.1 {master_port} 1\nsentinel down-after-milliseconds orders 300\nsentinel failover-timeout orders 1000\n"
+        "port {port}\nbind 127.0.0.1\nrequirepass s3cr3t\nsentinel monitor orders 127.0.0.1 {master_port} 1\nsentinel down-after-milliseconds orders 1000\nsentinel failover-timeout orders 2000\n"
     );
     fs::write(&config, text).unwrap();
     let mut sentinel = Command::new(find("redis-server").unwrap());
