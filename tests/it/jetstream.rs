@@ -571,14 +571,16 @@ async fn a_full_journal_is_surveyed_now_and_then_and_not_for_each_request() {
     let client = async_nats::connect(server.url()).await.unwrap();
     // What is asked of the documents, of which a survey reads twelve for each sink.
     let mut asked = client.subscribe("$JS.API.STREAM.MSG.GET.hooksink_state").await.unwrap();
-    client.flush().await.unwrap();
+    // The server has read what was sent before, and has sent what it had for us, when it answers.
+    let settled = async || client.request("$JS.API.INFO", "".into()).await.unwrap();
+    settled().await;
     let large = |n: u64| vec![Record { raw: vec![b'x'; 100_000].into(), ..record(n) }];
     let mut stored = 0;
     while journal.append(large(stored)).await.is_ok() {
         stored += 1;
     }
     let mut count = async || {
-        client.flush().await.unwrap();
+        settled().await;
         std::iter::from_fn(|| asked.next().now_or_never().flatten()).count()
     };
     assert!(count().await >= 12, "it was not surveyed at all");

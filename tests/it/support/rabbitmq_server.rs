@@ -34,6 +34,10 @@ pub(crate) const MAX_MESSAGE: usize = 1_000_000;
 /// How long an attempt to connect may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
+/// How many messages are taken out of a queue at once. Each is a question of its own, and no busy machine needs minutes for
+/// so many.
+pub(crate) const TAKEN_AT_ONCE: usize = 1_000;
+
 /// A user with a password, and the patterns of what it may write to.
 pub(crate) struct User {
     pub(crate) name: &'static str,
@@ -167,10 +171,11 @@ pub(crate) async fn bind_queue(channel: &Channel, name: &str, arguments: FieldTa
     bound.await.expect("bound");
 }
 
-/// What is in a queue, taken out of it.
-pub(crate) async fn take_all(channel: &Channel, queue: &str) -> Vec<lapin::message::Delivery> {
+/// What is in a queue, taken out of it: all of it, or the first `TAKEN_AT_ONCE`.
+pub(crate) async fn take_some(channel: &Channel, queue: &str) -> Vec<lapin::message::Delivery> {
     let mut messages = Vec::new();
-    while let Some(message) = channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await.expect("a queue")
+    while messages.len() < TAKEN_AT_ONCE
+        && let Some(message) = channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await.expect("a queue")
     {
         messages.push(message.delivery);
     }

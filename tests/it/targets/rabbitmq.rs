@@ -20,7 +20,7 @@ use crate::echo::{SECRET, echo};
 use crate::support::daemon::free_port;
 use crate::support::mock_target::MockTarget;
 use crate::support::rabbitmq_server::{
-    ADMIN, MAX_MESSAGE, RabbitmqServer, User, bind_queue, declare_exchange, take_all,
+    ADMIN, MAX_MESSAGE, RabbitmqServer, TAKEN_AT_ONCE, User, bind_queue, declare_exchange, take_some,
 };
 use crate::support::senders::SOURCE;
 use crate::support::server::{TestServer, eventually};
@@ -79,12 +79,19 @@ impl Server for Rabbitmq {
     }
 
     fn events(&mut self, place: &str) -> Vec<Value> {
-        let more = finishes(&self.runtime, async {
-            let (_connection, channel) = self.server.channel().await;
-            take_all(&channel, place).await
-        });
         let taken = self.taken.entry(place.to_owned()).or_default();
-        taken.extend(more.iter().map(|message| serde_json::from_slice::<Value>(&message.data).expect("a CloudEvent")));
+        loop {
+            let more = finishes(&self.runtime, async {
+                let (_connection, channel) = self.server.channel().await;
+                take_some(&channel, place).await
+            });
+            let data = |message: &Delivery| serde_json::from_slice::<Value>(&message.data).expect("a CloudEvent");
+            taken.extend(more.iter().map(data));
+            // It was all that there was: what is sent meanwhile never ends.
+            if more.len() < TAKEN_AT_ONCE {
+                break;
+            }
+        }
         taken.clone()
     }
 
@@ -185,7 +192,7 @@ impl Broker {
     fn take(&self, queue: &str) -> Vec<Delivery> {
         finishes(&self.runtime, async {
             let (_connection, channel) = self.server.channel().await;
-            take_all(&channel, queue).await
+            take_some(&channel, queue).await
         })
     }
 

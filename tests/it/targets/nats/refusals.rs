@@ -25,7 +25,8 @@ fn what_no_stream_takes_waits_and_says_what_to_do() {
         // Another program that answers is no stream.
         let client = context.client();
         let mut asked = client.subscribe("hooks.>").await.unwrap();
-        client.flush().await.unwrap();
+        // The server has read the subscription when it answers what comes after it.
+        context.query_account().await.unwrap();
         let answering = tokio::spawn(async move {
             while let Some(message) = asked.next().await {
                 client.publish(message.reply.unwrap(), "thanks".into()).await.unwrap();
