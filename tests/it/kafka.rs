@@ -200,20 +200,25 @@ async fn a_fatal_error_ends_the_producer_and_not_the_sink() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_an_event_that_is_too_large_alone_is_refused() {
+async fn only_an_event_that_is_too_large_or_invalid_alone_is_refused() {
     let cluster = MockKafka::start(1);
     cluster.create("t", 1);
     let sink = sink(&cluster, "topic = \"t\"\nmax_message_bytes = \"10 kB\"");
-    // The broker's limit is on all that is sent to a partition at once.
     let several = [event(1, "ann"), event(2, "bob"), event(3, "cyd")];
     sink.deliver(&several).await.unwrap();
-    answers(&cluster, Produce, &[RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
-    assert!(transient(sink.deliver(&several).await).contains("max.message.bytes"));
-    answers(&cluster, Produce, &[RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
-    sink.deliver(&several[..1]).await.expect("it was sent together with others, and once more alone");
-    answers(&cluster, Produce, &[RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 2]);
-    let failure = sink.deliver(&several[..1]).await.unwrap_err();
-    assert!(matches!(failure.cause, SinkError::Permanent { .. }) && failure.blame == Blame::Event, "{failure}");
+    // What the broker says is of all that is sent to a partition at once.
+    const TOO_LARGE: &[RDKafkaRespErr] = &[RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 2];
+    const INVALID: &[RDKafkaRespErr] = &[RD_KAFKA_RESP_ERR_INVALID_RECORD; 2];
+    for (refusals, said) in [(TOO_LARGE, "max.message.bytes"), (INVALID, "found the record invalid")] {
+        answers(&cluster, Produce, &refusals[..1]);
+        assert!(transient(sink.deliver(&several).await).contains(said));
+        answers(&cluster, Produce, &refusals[..1]);
+        sink.deliver(&several[..1]).await.expect("it was sent together with others, and once more alone");
+        answers(&cluster, Produce, refusals);
+        let failure = sink.deliver(&several[..1]).await.unwrap_err();
+        assert!(matches!(failure.cause, SinkError::Permanent { .. }) && failure.blame == Blame::Event, "{failure}");
+        assert!(failure.to_string().contains(said), "{failure}");
+    }
 
     let raw = format!("{{\"number\":5,\"text\":\"{}\"}}", "x".repeat(10_000));
     let large = decode(Arc::new(Record { raw: raw.into(), ..record(5, Some("bob")) }));

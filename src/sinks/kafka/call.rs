@@ -17,9 +17,6 @@ use crate::event::Event;
 /// How long to wait for room in the queue of librdkafka before looking again, since nothing tells of it.
 const FULL: Duration = Duration::from_millis(10);
 
-/// A limit of the broker is on all that is sent to a partition at once.
-pub(super) const TOO_LARGE: &str = "the broker takes no message this large (max.message.bytes of the topic)";
-
 pub(super) struct Call<'a> {
     config: &'a KafkaSinkConfig,
     events: &'a [Event],
@@ -32,8 +29,8 @@ pub(super) struct Call<'a> {
     /// What each ticket tells its answer to.
     here: UnboundedSender<Answer>,
     answers: UnboundedReceiver<Answer>,
-    /// A broker found what it was sent at once too large.
-    too_large: bool,
+    /// What fault a broker found with what it was sent at once.
+    fault: Option<&'static str>,
     /// The value of one message: room that each uses again.
     value: Vec<u8>,
 }
@@ -47,12 +44,12 @@ impl<'a> Call<'a> {
     ) -> Self {
         let (here, answers) = unbounded_channel();
         let (turns, under_way) = (Turns::new(events), UnderWay { producer, messages: 0 });
-        let (no_room, too_large, value) = (None, false, Vec::new());
-        Self { config, events, until, turns, under_way, no_room, here, answers, too_large, value }
+        let (no_room, fault, value) = (None, None, Vec::new());
+        Self { config, events, until, turns, under_way, no_room, here, answers, fault, value }
     }
 
-    /// What became of the events, and whether a broker found what it was sent at once too large.
-    pub(super) async fn run(mut self) -> (Result<(), Undelivered>, bool) {
+    /// What became of the events, and what fault a broker found with what it was sent at once.
+    pub(super) async fn run(mut self) -> (Result<(), Undelivered>, Option<&'static str>) {
         let mut heard = Vec::new();
         loop {
             if !self.hand_over().await {
@@ -61,7 +58,7 @@ impl<'a> Call<'a> {
             } else if self.under_way.messages > 0 {
                 self.answers.recv_many(&mut heard, self.events.len()).await;
             } else {
-                return (self.turns.outcome(None), self.too_large);
+                return (self.turns.outcome(None), self.fault);
             }
             for (position, result) in heard.drain(..) {
                 self.under_way.messages -= 1;
@@ -110,11 +107,10 @@ impl<'a> Call<'a> {
 
     fn failed(&mut self, failure: Failure) -> SinkError {
         match failure {
-            Failure::TooLargeAtOnce => {
-                self.too_large = true;
-                SinkError::transient(TOO_LARGE)
+            Failure::AtOnce(fault) => {
+                self.fault = Some(fault);
+                SinkError::transient(fault)
             }
-            Failure::Invalid => SinkError::permanent("the broker found the record invalid"),
             Failure::Other(cause) => SinkError::transient(cause),
         }
     }
@@ -138,6 +134,9 @@ impl Drop for UnderWay<'_> {
 
 #[cfg(test)]
 mod tests {
+    use tokio_util::task::TaskTracker;
+
+    use super::super::producer::all_stopped;
     use super::super::producer::tests::config;
     use super::*;
     use crate::sinks::turns::tests::event;
@@ -153,41 +152,48 @@ mod tests {
     #[tokio::test]
     async fn a_queue_without_room_is_waited_for_until_the_time_is_up() {
         let config = small();
-        let producer = Producer::new(&config).unwrap();
+        let producers = TaskTracker::new();
+        let producer = Producer::new(&config, &producers).unwrap();
         let events = ["ann", "bob", "cyd"].map(|person| event(1, person));
         // A call that was given up leaves its messages behind.
         let given_up = Call::new(&config, &producer, &events[..2], Instant::now() + Duration::from_secs(60)).run();
         assert!(tokio::time::timeout(Duration::from_millis(20), given_up).await.is_err());
 
         let began = Instant::now();
-        let (outcome, too_large) = Call::new(&config, &producer, &events[2..], began + 30 * FULL).run().await;
+        let (outcome, fault) = Call::new(&config, &producer, &events[2..], began + 100 * FULL).run().await;
         let failure = outcome.unwrap_err();
-        assert_eq!((failure.delivered, failure.blame, too_large), (0, Blame::Unknown, false));
+        assert_eq!((failure.delivered, failure.blame, fault), (0, Blame::Unknown, None));
         assert!(failure.cause.to_string().contains("Queue full"), "{}", failure.cause);
-        assert!(began.elapsed() >= 20 * FULL, "it was not tried again: {:?}", began.elapsed());
-        producer.stop().await;
+        assert!(began.elapsed() >= 90 * FULL, "it was not tried again: {:?}", began.elapsed());
+        drop(producer);
+        all_stopped(&producers).await;
     }
 
     #[tokio::test]
     async fn a_producer_that_owes_answers_when_its_call_is_given_up_is_replaced() {
         let config = small();
-        let producer = Producer::new(&config).unwrap();
+        let producers = TaskTracker::new();
+        let producer = Producer::new(&config, &producers).unwrap();
         let events = [event(1, "ann")];
         let call = Call::new(&config, &producer, &events, Instant::now() + Duration::from_secs(60)).run();
         assert!(producer.is_current(&config));
         assert!(tokio::time::timeout(Duration::from_millis(20), call).await.is_err());
         assert!(!producer.is_current(&config));
-        producer.stop().await;
+        drop(producer);
+        all_stopped(&producers).await;
     }
 
     #[tokio::test]
     async fn a_call_whose_time_is_up_hands_nothing_over() {
         let config = small();
-        let producer = Producer::new(&config).unwrap();
+        let producers = TaskTracker::new();
+        let producer = Producer::new(&config, &producers).unwrap();
         let events = [event(1, "ann"), event(2, "bob")];
         let failure = Call::new(&config, &producer, &events, Instant::now()).run().await.0.unwrap_err();
         assert_eq!((failure.delivered, failure.cause.to_string().as_str()), (0, "the call's time is up"));
         // It owes no answer, and goes on.
         assert!(producer.is_current(&config));
+        drop(producer);
+        all_stopped(&producers).await;
     }
 }

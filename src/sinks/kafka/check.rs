@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::error::RDKafkaErrorCode;
+use tokio_util::task::TaskTracker;
 
 use super::super::{BoxError, Checked};
-use super::producer::{Context, Producer, message_timeout, properties};
+use super::producer::{Context, Producer, all_stopped, message_timeout, properties};
 use super::settings::KafkaSinkConfig;
 
 /// Bytes of a batch of one message around the message, and more.
@@ -15,8 +16,11 @@ const OVERHEAD: u64 = 512;
 /// Logs in and asks for the cluster and the topic. Whether the login may write is known only with the first event:
 /// Kafka has no way to ask that would leave nothing behind.
 pub(super) async fn check(config: &KafkaSinkConfig) -> Result<Checked, BoxError> {
-    let of_thread = config.clone();
-    let found = tokio::task::spawn_blocking(move || cluster(&of_thread)).await??;
+    let producers = TaskTracker::new();
+    let (of_thread, counted) = (config.clone(), producers.clone());
+    let found = tokio::task::spawn_blocking(move || cluster(&of_thread, &counted)).await;
+    all_stopped(&producers).await;
+    let found = found??;
     let topic = config.topic.is_constant().then(|| config.topic.as_str());
     let at_broker = match topic {
         Some(topic) => limit_of_topic(config, topic).await,
@@ -27,9 +31,9 @@ pub(super) async fn check(config: &KafkaSinkConfig) -> Result<Checked, BoxError>
 }
 
 /// The cluster, and the topic if there is but one, in words.
-fn cluster(config: &KafkaSinkConfig) -> Result<String, String> {
+fn cluster(config: &KafkaSinkConfig, producers: &TaskTracker) -> Result<String, String> {
     let topic = config.topic.is_constant().then(|| config.topic.as_str());
-    let metadata = Producer::new(config)?.metadata(topic, message_timeout(config))?;
+    let metadata = Producer::new(config, producers)?.metadata(topic, message_timeout(config))?;
     let brokers = match metadata.brokers().len() {
         1 => "1 broker".to_owned(),
         several => format!("{several} brokers"),

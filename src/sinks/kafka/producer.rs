@@ -9,6 +9,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientConfig, ClientContext};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::debug;
 
 use super::message::Message;
@@ -29,13 +31,18 @@ pub(super) enum NotTaken {
 /// Why a message that librdkafka took is not there.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// A broker did not take what it was sent at once: the message, or several of a partition together.
-    TooLargeAtOnce,
-    /// A broker found fault with the message itself.
-    Invalid,
+    /// A broker found this fault with what it was sent at once: with the message, or with several of a partition together.
+    AtOnce(&'static str),
     /// Anything else, which may pass.
     Other(String),
 }
+
+/// A limit of the broker is on all that is sent to a partition at once.
+const TOO_LARGE: &str = "the broker takes no message this large (max.message.bytes of the topic)";
+
+/// Of several records at fault librdkafka says so of each, whatever the fault is: a time that a broker with a wrong clock
+/// does not take looks the same, and passes. Of one alone it says what the broker said.
+const INVALID: &str = "the broker found the record invalid";
 
 /// What became of a message, by its position among the events of its call: the code of librdkafka where it is not there.
 pub(super) type Answer = (usize, Result<(), Option<RDKafkaErrorCode>>);
@@ -49,7 +56,7 @@ pub(super) struct Ticket {
 
 /// A producer. It is stopped on a thread of its own when dropped, since librdkafka waits for its threads then.
 pub(super) struct Producer {
-    inner: Option<ThreadedProducer<Context>>,
+    inner: Option<Running>,
     said: Said,
     /// The passwords that it was built with.
     passwords: Option<Arc<Vec<Secret>>>,
@@ -58,16 +65,31 @@ pub(super) struct Producer {
     stale: AtomicBool,
 }
 
+/// The client of librdkafka, and the word that its threads have ended, which is given after it: in the order of fields.
+struct Running {
+    client: ThreadedProducer<Context>,
+    _counted: TaskTrackerToken,
+}
+
+/// Waits until all producers that were counted here are dropped, and the threads of librdkafka have ended. A process that
+/// ends in their midst may crash, since OpenSSL then takes apart what they use.
+pub(super) async fn all_stopped(producers: &TaskTracker) {
+    producers.close();
+    producers.wait().await;
+}
+
 impl Producer {
-    /// A producer of these settings. librdkafka connects when it is first used, and builds its connections anew itself.
-    pub(super) fn new(config: &KafkaSinkConfig) -> Result<Self, String> {
+    /// A producer of these settings, counted among these. librdkafka connects when it is first used, and builds its
+    /// connections anew itself.
+    pub(super) fn new(config: &KafkaSinkConfig, producers: &TaskTracker) -> Result<Self, String> {
         let passwords = config.login.as_ref().map(|login| login.password.load());
         let said = Said::default();
         let properties = properties(config, passwords.as_deref().and_then(|all| all.first()));
-        let inner = properties
+        let client = properties
             .create_with_context(Context { said: Arc::clone(&said) })
             .map_err(|error| cannot_build(&error))?;
-        Ok(Self { inner: Some(inner), said, passwords, stale: AtomicBool::new(false) })
+        let inner = Some(Running { client, _counted: producers.token() });
+        Ok(Self { inner, said, passwords, stale: AtomicBool::new(false) })
     }
 
     /// Whether it can go on: a fatal error ends an idempotent producer for good, and passwords are replaced by SIGHUP.
@@ -78,20 +100,12 @@ impl Producer {
         };
         !replaced
             && !self.stale.load(Ordering::Relaxed)
-            && self.inner.as_ref().is_some_and(|inner| inner.client().fatal_error().is_none())
+            && self.inner.as_ref().is_some_and(|inner| inner.client.client().fatal_error().is_none())
     }
 
     /// Has the next call make another.
     pub(super) fn replace(&self) {
         self.stale.store(true, Ordering::Relaxed);
-    }
-
-    /// Stops it, and waits for its threads to end. A process that ends in their midst may crash, since OpenSSL then takes
-    /// apart what they use.
-    pub(super) async fn stop(mut self) {
-        let inner = self.inner.take();
-        // It cannot panic.
-        let _ = tokio::task::spawn_blocking(move || drop(inner)).await;
     }
 
     /// Hands a message to librdkafka. The ticket's call hears when all replicas in sync have it, or what failed: after
@@ -100,19 +114,19 @@ impl Producer {
         let Some(inner) = &self.inner else { return Err(NotTaken::Other("it is stopped".to_owned())) };
         let Message { key, headers, value } = message;
         let record = BaseRecord::with_opaque_to(topic, Box::new(ticket)).key(&*key).payload(value).headers(headers);
-        inner.send(record).map_err(|(error, _)| match error.rdkafka_error_code() {
+        inner.client.send(record).map_err(|(error, _)| match error.rdkafka_error_code() {
             code @ Some(RDKafkaErrorCode::QueueFull) => NotTaken::Full(self.describe(code)),
             Some(RDKafkaErrorCode::MessageSizeTooLarge) => NotTaken::TooLarge,
-            code => NotTaken::Other(self.describe(code)),
+            code => NotTaken::Other(self.may_pass(code)),
         })
     }
 
-    /// What the code of an answer means.
+    /// What the code of an answer means. The producer is replaced where that helps.
     pub(super) fn failure(&self, code: Option<RDKafkaErrorCode>) -> Failure {
         match code {
-            Some(RDKafkaErrorCode::MessageSizeTooLarge) => Failure::TooLargeAtOnce,
-            Some(RDKafkaErrorCode::InvalidRecord) => Failure::Invalid,
-            code => Failure::Other(self.describe(code)),
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => Failure::AtOnce(TOO_LARGE),
+            Some(RDKafkaErrorCode::InvalidRecord) => Failure::AtOnce(INVALID),
+            code => Failure::Other(self.may_pass(code)),
         }
     }
 
@@ -123,17 +137,22 @@ impl Producer {
         timeout: Duration,
     ) -> Result<rdkafka::metadata::Metadata, String> {
         let Some(inner) = &self.inner else { return Err("it is stopped".to_owned()) };
-        inner.client().fetch_metadata(topic, timeout).map_err(|error| self.describe(error.rdkafka_error_code()))
+        inner.client.client().fetch_metadata(topic, timeout).map_err(|error| self.describe(error.rdkafka_error_code()))
+    }
+
+    /// The description of a failure that may pass, for which a topic that cannot be used wants another producer.
+    fn may_pass(&self, code: Option<RDKafkaErrorCode>) -> String {
+        if code.is_some_and(|code| TOPIC.contains(&code)) {
+            self.replace();
+        }
+        self.describe(code)
     }
 
     /// A failure, and what the client complained of before it, which often says why: a message merely times out when no
     /// login works. Both are texts of librdkafka's own for a code, without names, addresses or content.
     fn describe(&self, code: Option<RDKafkaErrorCode>) -> String {
         let Some(code) = code else { return "librdkafka gave no reason".to_owned() };
-        if TOPIC.contains(&code) {
-            self.replace();
-        }
-        let fatal = self.inner.as_ref().and_then(|inner| inner.client().fatal_error()).map(|(code, _)| code);
+        let fatal = self.inner.as_ref().and_then(|inner| inner.client.client().fatal_error()).map(|(code, _)| code);
         match fatal.or_else(|| self.said.lock().unwrap_or_else(PoisonError::into_inner).recent()) {
             Some(said) if said != code => format!("{code}; before that: {said}"),
             _ => code.to_string(),
@@ -335,6 +354,10 @@ pub(super) mod tests {
         }
     }
 
+    fn built(config: &KafkaSinkConfig) -> Result<Producer, String> {
+        Producer::new(config, &TaskTracker::new())
+    }
+
     fn login(mechanism: SaslMechanism) -> KafkaLogin {
         let password = Secrets::new(vec![Secret::new("marker")]);
         KafkaLogin { mechanism, username: "user".to_owned(), password }
@@ -342,17 +365,17 @@ pub(super) mod tests {
 
     #[test]
     fn librdkafka_takes_whatever_settings_may_be() {
-        assert!(Producer::new(&config()).is_ok());
+        assert!(built(&config()).is_ok());
         let long = Duration::from_secs(600);
-        assert!(Producer::new(&KafkaSinkConfig { calls: calls(long), ..config() }).is_ok());
+        assert!(built(&KafkaSinkConfig { calls: calls(long), ..config() }).is_ok());
         for mechanism in [SaslMechanism::Plain, SaslMechanism::ScramSha256, SaslMechanism::ScramSha512] {
             for tls in [None, Some(TlsFiles::default())] {
                 let config = KafkaSinkConfig { tls, login: Some(login(mechanism)), ..config() };
-                assert!(Producer::new(&config).is_ok(), "{mechanism:?}");
+                assert!(built(&config).is_ok(), "{mechanism:?}");
             }
         }
         let missing = TlsFiles { ca_file: Some("/no/such/file".into()), ..TlsFiles::default() };
-        let error = Producer::new(&KafkaSinkConfig { tls: Some(missing), ..config() }).err().unwrap();
+        let error = built(&KafkaSinkConfig { tls: Some(missing), ..config() }).err().unwrap();
         assert!(error.contains("ssl.ca.location"), "{error}");
     }
 
@@ -367,11 +390,11 @@ pub(super) mod tests {
     #[test]
     fn a_password_that_is_replaced_makes_a_new_producer() {
         let config = KafkaSinkConfig { login: Some(login(SaslMechanism::Plain)), ..config() };
-        let producer = Producer::new(&config).unwrap();
+        let producer = built(&config).unwrap();
         assert!(producer.is_current(&config));
         config.login.as_ref().unwrap().password.replace(&Secrets::new(vec![Secret::new("another")]));
         assert!(!producer.is_current(&config));
-        assert!(Producer::new(&config).unwrap().is_current(&config));
+        assert!(built(&config).unwrap().is_current(&config));
     }
 
     #[test]

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::sync::{Mutex, RwLock};
+use tokio_util::task::TaskTracker;
 
 use super::super::{BoxError, Checked, Limits, Sink, Undelivered};
-use super::call::{Call, TOO_LARGE};
+use super::call::Call;
 use super::check;
-use super::producer::{Producer, message_timeout};
+use super::producer::{Producer, all_stopped, message_timeout};
 use super::settings::KafkaSinkConfig;
 use crate::event::Event;
 
@@ -20,6 +21,8 @@ const LINGER: Duration = Duration::from_millis(5);
 pub struct KafkaSink {
     config: KafkaSinkConfig,
     producer: Mutex<Option<Arc<Producer>>>,
+    /// All producers that have not ended, also those that were replaced.
+    producers: TaskTracker,
     /// Held by all calls, and by one alone that must not share what is sent at once with others.
     company: RwLock<()>,
 }
@@ -27,7 +30,12 @@ pub struct KafkaSink {
 impl KafkaSink {
     /// A sink of this configuration. Nothing is connected before the first event.
     pub fn new(config: &KafkaSinkConfig) -> Self {
-        Self { config: config.clone(), producer: Mutex::new(None), company: RwLock::new(()) }
+        Self {
+            config: config.clone(),
+            producer: Mutex::new(None),
+            producers: TaskTracker::new(),
+            company: RwLock::new(()),
+        }
     }
 
     /// The producer; a new one where there is none that can go on.
@@ -38,9 +46,9 @@ impl KafkaSink {
         }
         // The calls that still hold the one before let go of it; its queue is emptied then.
         *current = None;
-        let config = self.config.clone();
+        let (config, producers) = (self.config.clone(), self.producers.clone());
         // It reads certificates from files.
-        let built = tokio::task::spawn_blocking(move || Producer::new(&config)).await;
+        let built = tokio::task::spawn_blocking(move || Producer::new(&config, &producers)).await;
         let producer = Arc::new(built.unwrap_or_else(|_| Err("librdkafka cannot start".to_owned()))?);
         *current = Some(Arc::clone(&producer));
         Ok(producer)
@@ -55,20 +63,19 @@ impl Sink for KafkaSink {
             Ok(producer) => producer,
             Err(cause) => return Err(Undelivered::unknown(0, cause)),
         };
-        let (result, too_large) = {
+        let (result, fault) = {
             let _company = self.company.read().await;
             Call::new(&self.config, &producer, events, until).run().await
         };
-        if !too_large || events.len() > 1 {
+        if fault.is_none() || events.len() > 1 {
             return result;
         }
         // librdkafka may have sent this event together with those of other calls. Only alone is it its own fault.
         let Ok(_alone) = tokio::time::timeout_at(until.into(), self.company.write()).await else { return result };
-        let (result, too_large) = Call::new(&self.config, &producer, events, until).run().await;
-        if !too_large {
-            return result;
+        match Call::new(&self.config, &producer, events, until).run().await {
+            (_, Some(fault)) => Err(Undelivered::refused(0, fault)),
+            (result, None) => result,
         }
-        Err(Undelivered::refused(0, TOO_LARGE))
     }
 
     fn limits(&self) -> Limits {
@@ -86,9 +93,8 @@ impl Sink for KafkaSink {
     }
 
     async fn close(&self) -> Result<(), BoxError> {
-        if let Some(producer) = self.producer.lock().await.take().and_then(Arc::into_inner) {
-            producer.stop().await;
-        }
+        *self.producer.lock().await = None;
+        all_stopped(&self.producers).await;
         Ok(())
     }
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use redis::FromRedisValue;
 use serde_json::Value;
 
 use super::super::Server as _;
-use super::{RedisServer, cloud_events};
+use super::{RedisServer, cloud_events, fields};
 use crate::support::daemon::free_port;
 use crate::support::senders::{SOURCE, check, has_all, owed, senders, under_gentle_load};
 use crate::support::server::{TestServer, eventually};
@@ -14,7 +15,7 @@ use crate::support::{runtime, sink_config};
 const SLOTS: u32 = 16384;
 
 /// The streams are read whole over and over.
-const PACE: Duration = Duration::from_millis(5);
+const PACE: Duration = Duration::from_millis(20);
 
 struct Cluster {
     nodes: Vec<RedisServer>,
@@ -27,7 +28,7 @@ impl Cluster {
         for _ in 0..3 {
             // Beside the port of a node is one for the others, by default too high for ports that are free.
             let bus_port = free_port().to_string();
-            let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", &bus_port];
+            let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", &bus_port];
             let partial = ["--cluster-require-full-coverage", "no"];
             nodes.push(RedisServer::with(test, &[&options[..], &partial].concat())?);
             bus_ports.push(bus_port);
@@ -72,28 +73,59 @@ impl Cluster {
         ids.iter().position(|other| *other == id).expect("a node")
     }
 
-    fn events(&self, stream: &str) -> Vec<Value> {
+    /// What the node answers that has the key.
+    #[track_caller]
+    fn ask<T: FromRedisValue>(&self, key: &str, command: &str) -> T {
         // The node that is asked for the owner may not have heard yet of a slot that has moved.
-        let entries = || self.nodes[self.owner(stream)].try_entries(stream);
-        let entries = eventually("its node is known", || match entries() {
+        let answer = eventually("its node is known", || match self.nodes[self.owner(key)].try_ask(command) {
             Err(error) if error.code() == Some("MOVED") => None,
-            entries => Some(entries.unwrap_or_else(|error| panic!("{stream}: {error}"))),
+            answer => Some(answer),
         });
-        cloud_events(&entries)
+        match answer {
+            Ok(answer) => answer,
+            Err(error) => panic!("{command}: {error}"),
+        }
+    }
+
+    fn events(&self, stream: &str) -> Vec<Value> {
+        cloud_events(&fields(self.ask(stream, &format!("XRANGE {stream} - +"))))
+    }
+
+    /// Further events arrive.
+    fn get_on(&self, stream: &str) {
+        let length = || self.ask::<usize>(stream, &format!("XLEN {stream}"));
+        let before = length();
+        eventually("its events go on", || (length() > before).then_some(()));
+    }
+
+    /// The others know that this node is dead.
+    fn missed(&self, number: usize) {
+        for (_, node) in (0..).zip(&self.nodes).filter(|(other, _)| *other != number) {
+            eventually("the node is missed", || {
+                let info: String = node.ask("CLUSTER INFO");
+                (!info.contains("cluster_slots_fail:0\r")).then_some(())
+            });
+        }
     }
 
     /// Gives the slot of a key, with all that is in it, to the next node, as `redis-cli --cluster reshard` does.
     fn pass_on(&self, key: &str) {
         let slot: i64 = self.nodes[0].ask(&format!("CLUSTER KEYSLOT {key}"));
         let from = self.owner(key);
-        let (from, to) = (&self.nodes[from], &self.nodes[(from + 1) % 3]);
+        let [from, to, other] = [0, 1, 2].map(|further| &self.nodes[(from + further) % 3]);
         let (from_id, to_id): (String, String) = (from.ask("CLUSTER MYID"), to.ask("CLUSTER MYID"));
         let _: String = to.ask(&format!("CLUSTER SETSLOT {slot} IMPORTING {from_id}"));
         let _: String = from.ask(&format!("CLUSTER SETSLOT {slot} MIGRATING {to_id}"));
         let _: String = from.ask(&format!("MIGRATE 127.0.0.1 {} {key} 0 60000", to.port()));
-        for node in [to, from] {
+        for node in [to, from, other] {
             let _: String = node.ask(&format!("CLUSTER SETSLOT {slot} NODE {to_id}"));
         }
+        // Two nodes that are given slots in one epoch would quarrel.
+        eventually("the nodes agree on the epoch", || {
+            let infos = [to, from, other].map(|node| node.ask::<String>("CLUSTER INFO"));
+            let epochs = infos.each_ref().map(|info| info.lines().find(|line| line.starts_with("cluster_current_epoch")));
+            (epochs[0] == epochs[1] && epochs[1] == epochs[2]).then_some(())
+        });
     }
 }
 
@@ -132,15 +164,15 @@ fn nodes_that_die_and_slots_that_move_lose_nothing_and_keep_the_order() {
         for (number, stream) in streams.iter().enumerate() {
             cluster.nodes[number].kill();
             more("requests are answered while a node is dead");
+            cluster.missed(number);
+            more("requests are answered while the cluster knows of it");
             cluster.nodes[number].restart();
             cluster.settled();
-            let before = cluster.events(stream).len();
-            eventually("its events go on", || (cluster.events(stream).len() > before).then_some(()));
+            cluster.get_on(stream);
         }
         for stream in &streams {
             cluster.pass_on(stream);
-            let before = cluster.events(stream).len();
-            eventually("its events go on", || (cluster.events(stream).len() > before).then_some(()));
+            cluster.get_on(stream);
         }
     });
     let owed = owed(&senders);

@@ -69,16 +69,20 @@ impl RedisServer {
     /// What it answers, to someone who may do everything.
     #[track_caller]
     pub(crate) fn ask<T: FromRedisValue>(&self, command: &str) -> T {
-        self.try_ask(command).unwrap_or_else(|error| panic!("{command}: {error}"))
+        match self.try_ask(command) {
+            Ok(answer) => answer,
+            Err(error) => panic!("{command}: {error}"),
+        }
     }
 
+    #[track_caller]
     fn try_ask<T: FromRedisValue>(&self, command: &str) -> RedisResult<T> {
         let mut words = command.split(' ');
         let mut question = cmd(words.next().expect("a command"));
         words.for_each(|word| {
             question.arg(word);
         });
-        eventually("it answers", || match question.query(&mut self.connect()?) {
+        eventually(&format!("an answer to {command}"), || match question.query(&mut self.connect()?) {
             // A server that becomes a master or a replica ends its connections.
             Err(error) if error.is_io_error() || error.is_connection_dropped() => None,
             // A node that had no time to talk to the others.
@@ -90,19 +94,18 @@ impl RedisServer {
     /// The fields of all entries of a stream, in order.
     #[track_caller]
     fn entries(&self, stream: &str) -> Vec<Fields> {
-        self.try_entries(stream).unwrap_or_else(|error| panic!("{stream}: {error}"))
-    }
-
-    fn try_entries(&self, stream: &str) -> RedisResult<Vec<Fields>> {
-        let range: StreamRangeReply = self.try_ask(&format!("XRANGE {stream} - +"))?;
-        let text = |value| redis::from_redis_value(value).expect("text");
-        let fields = |entry: redis::streams::StreamId| entry.map.into_iter().map(|(name, value)| (name, text(value)));
-        Ok(range.ids.into_iter().map(|entry| fields(entry).collect()).collect())
+        fields(self.ask(&format!("XRANGE {stream} - +")))
     }
 
     fn port(&self) -> u16 {
         self.port
     }
+}
+
+fn fields(range: StreamRangeReply) -> Vec<Fields> {
+    let text = |value| redis::from_redis_value(value).expect("text");
+    let fields = |entry: redis::streams::StreamId| entry.map.into_iter().map(|(name, value)| (name, text(value)));
+    range.ids.into_iter().map(|entry| fields(entry).collect()).collect()
 }
 
 /// The events that entries hold in the form of the default.
