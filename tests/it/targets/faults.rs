@@ -14,7 +14,7 @@ use crate::support::{DEADLINE, runtime};
 const PEOPLE: usize = 6;
 
 /// How long a sender waits after a 200: what a server holds is read whole over and over.
-const PACE: Duration = Duration::from_millis(20);
+const PACE: Duration = Duration::from_millis(50);
 
 /// Requests that are acknowledged in each state of the server.
 const STEP: usize = 150;
