@@ -81,10 +81,7 @@ impl Cluster {
             Err(error) if error.code() == Some("MOVED") => None,
             answer => Some(answer),
         });
-        match answer {
-            Ok(answer) => answer,
-            Err(error) => panic!("{command}: {error}"),
-        }
+        answer.expect(command)
     }
 
     fn events(&self, stream: &str) -> Vec<Value> {
@@ -100,7 +97,7 @@ impl Cluster {
 
     /// The others know that this node is dead.
     fn missed(&self, number: usize) {
-        for (_, node) in (0..).zip(&self.nodes).filter(|(other, _)| *other != number) {
+        for (_, node) in self.nodes.iter().enumerate().filter(|(other, _)| *other != number) {
             eventually("the node is missed", || {
                 let info: String = node.ask("CLUSTER INFO");
                 (!info.contains("cluster_slots_fail:0\r")).then_some(())

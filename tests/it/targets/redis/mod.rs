@@ -69,10 +69,7 @@ impl RedisServer {
     /// What it answers, to someone who may do everything.
     #[track_caller]
     pub(crate) fn ask<T: FromRedisValue>(&self, command: &str) -> T {
-        match self.try_ask(command) {
-            Ok(answer) => answer,
-            Err(error) => panic!("{command}: {error}"),
-        }
+        self.try_ask(command).expect(command)
     }
 
     #[track_caller]
